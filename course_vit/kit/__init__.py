@@ -1,0 +1,1 @@
+"""What the course needs but does not teach: data, pictures, checks, export."""

@@ -1,0 +1,172 @@
+"""Real images: scikit-learn's bundled digits and photographs, and loaders for more."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+]
+
+# The folder of each data set, its number of training and test images, (c, h, w).
+DOWNLOADS: dict[str, tuple[str, tuple[int, int], tuple[int, int, int]]] = {
+    "mnist": ("MNIST", (60_000, 10_000), (1, 28, 28)),
+    "fashion_mnist": ("FashionMNIST", (60_000, 10_000), (1, 28, 28)),
+    "cifar10": ("cifar-10-batches-py", (50_000, 10_000), (3, 32, 32)),
+    "imagenette": ("imagenette2-160", (9_469, 3_925), (3, 160, 160)),
+}
+
+
+def digit_images() -> tuple[Tensor, Tensor]:
+    """1,797 handwritten digits, `b 1 8 8` between 0 and 1, and their labels `b`.
+
+    The test part of UCI's Optical Recognition of Handwritten Digits (Alpaydin and
+    Kaynak 1998), as bundled with scikit-learn. Ordered by writer, it seems: shuffle
+    before you split.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    return images, torch.tensor(digits.target)
+
+
+def photograph(name: str = "flower", size: tuple[int, int] = (224, 224)) -> Tensor:
+    """One of scikit-learn's two photographs, `3 h w` between 0 and 1: flower or china.
+
+    The largest centred part with the shape of `size` (height, width), resized to it.
+    """
+    from sklearn.datasets import load_sample_images
+
+    names = {"china": 0, "flower": 1}
+    if name not in names:
+        raise ValueError(f"name must be flower or china, got {name!r}")
+    pixels = torch.tensor(load_sample_images().images[names[name]])
+    image = pixels.permute(2, 0, 1).float() / 255
+    scale = min(image.shape[1] / size[0], image.shape[2] / size[1])
+    height, width = round(size[0] * scale), round(size[1] * scale)
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    crop = image[None, :, top : top + height, left : left + width]
+    resized = F.interpolate(crop, size=size, mode="bilinear", antialias=True)
+    return resized[0].clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Loaders of images `b c h w` between 0 and 1 with labels `b`, and their sizes."""
+
+    train: DataLoader
+    test: DataLoader
+    class_names: list[str]
+    in_chans: int
+    img_size: tuple[int, int]
+
+
+def load_data(
+    name: str = "digits",
+    batch_size: int = 64,
+    *,
+    seed: int = 0,
+    new_writers: bool = False,
+    root: str | Path = "data",
+    download: bool = False,
+    num_workers: int = 0,
+) -> ImageData:
+    """The images of one data set: the bundled digits, or a key of `DOWNLOADS`.
+
+    Of the digits, 360 are the test: the same share of every class, drawn with `seed`;
+    or, with `new_writers`, the last in the file, by hands that the training has not
+    seen. The others bring their own split and stand in `root`. `seed` also orders the
+    batches.
+
+    Raises ValueError for an unknown name, FileNotFoundError where `download` is off and
+    nothing there, RuntimeError if what is there is damaged or not all of it.
+    """
+    if name != "digits" and name not in DOWNLOADS:
+        raise ValueError(f"name must be digits, {', '.join(DOWNLOADS)}; got {name!r}")
+    if name == "digits":
+        train, test = split_digits(seed, new_writers)
+        class_names, shape = NUMBERS, (1, 8, 8)
+    elif new_writers:
+        raise ValueError(f"only digits can be split by writer, got {name!r}")
+    else:
+        train, test, class_names = open_download(name, Path(root), download)
+        shape = DOWNLOADS[name][2]
+    order = torch.Generator().manual_seed(seed)
+    options = {"batch_size": batch_size, "num_workers": num_workers}
+    return ImageData(
+        DataLoader(train, shuffle=True, generator=order, **options),
+        DataLoader(test, **options),
+        class_names,
+        in_chans=shape[0],
+        img_size=shape[1:],
+    )
+
+
+def split_digits(seed: int, new_writers: bool) -> list[Dataset]:
+    """1,437 digits to learn from and 360 to be tested on."""
+    from sklearn.model_selection import train_test_split
+
+    images, labels = digit_images()
+    places = list(range(len(images)))
+    parts = places[:-360], places[-360:]
+    if not new_writers:
+        options = {"test_size": 360, "stratify": labels.numpy(), "random_state": seed}
+        parts = train_test_split(places, **options)
+    return [TensorDataset(images[part], labels[part]) for part in parts]
+
+
+def open_download(
+    name: str, root: Path, download: bool
+) -> tuple[Dataset, Dataset, list[str]]:
+    """Training part, test part and class names of a data set that torchvision knows.
+
+    torchvision compares archives with their checksums; that all images are there after
+    unpacking is counted here.
+    """
+    folder, counts, _ = DOWNLOADS[name]
+    if not download and not (root / folder).exists():
+        todo = f"call load_data({name!r}, download=True) once, with a network"
+        raise FileNotFoundError(f"there is no {name} in {root / folder}: {todo}")
+    todo = f"delete {root / folder} and call load_data({name!r}, download=True)"
+    try:
+        train, test = (open_part(name, root, download, part) for part in (True, False))
+    except (AssertionError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RuntimeError(f"{name} could not be read ({reason}): {todo}") from error
+    got = tuple(len(getattr(part, "targets", part)) for part in (train, test))
+    if got != counts:
+        rule = f"{name} has {counts} training and test images, got {got}"
+        raise RuntimeError(f"{rule}: {todo}")
+    names = [n[0] if isinstance(n, tuple) else n for n in train.classes]
+    return train, test, [n.split(" - ")[-1] for n in names]  # MNIST says "0 - zero"
+
+
+def open_part(name: str, root: Path, download: bool, train: bool):
+    """The training or the test part, as torchvision opens it."""
+    from torchvision import datasets, transforms
+
+    crop = transforms.CenterCrop(DOWNLOADS[name][2][1:])
+    options = {"transform": transforms.Compose([crop, transforms.ToTensor()])}
+    if name == "imagenette":
+        part = "train" if train else "val"
+        return datasets.Imagenette(root, part, "160px", download=download, **options)
+    kinds = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+    }
+    return kinds[name](root, train, download=download, **options)

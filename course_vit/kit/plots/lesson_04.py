@@ -1,0 +1,160 @@
+"""Figures of lesson 04: heads."""
+
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from . import (
+    AXIS_COLORS,
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    draw_image,
+    figure,
+)
+
+TOKEN_COLORS = [SKY, ORANGE, YELLOW, "#DDDDDD"]
+
+
+def query_maps(
+    image: Tensor,
+    maps: Tensor,
+    queries: list[int],
+    titles: list[str],
+    size: float = 2.2,
+) -> Figure:
+    """An image `c h w`, and what a query sees in each map `h n m`; a row per query."""
+    columns = 1 + len(maps)
+    height = len(queries) * size + 0.35
+    fig, axes = figure(len(queries), columns, columns * size, height)
+    side = round(maps.shape[-1] ** 0.5)
+    patch = image.shape[-1] / side
+    for row, query in enumerate(queries):
+        first, *rest = axes[row * columns : (row + 1) * columns]
+        y, x = divmod(query, side)
+        draw_image(first, image)
+        frame_cell(first, x * patch - 0.5, y * patch - 0.5, patch)
+        for ax, head in zip(rest, maps, strict=True):
+            draw_image(ax, head[query].reshape(side, side), cmap="viridis", vmin=0)
+            frame_cell(ax, x - 0.5, y - 0.5, 1)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
+    return fig
+
+
+def frame_cell(ax: Axes, x: float, y: float, size: float) -> None:
+    """A white and black frame, seen on dark and on light."""
+    for color, width in ((BLACK, 4), ("white", 2)):
+        ax.add_patch(Rectangle((x, y), size, size, fill=False, ec=color, lw=width))
+
+
+def head_flow(tokens: Tensor, right: Tensor, wrong: Tensor, follow: int) -> Figure:
+    """Numbered tokens `n d`, cut into heads `h n e` by name and by plain reshape.
+
+    The entries of `tokens` are 0, 1, 2, ... so that every number knows its home; the
+    one called `follow` is framed wherever it goes.
+    """
+    (n, d), (h, _, e) = tokens.shape, right.shape
+    fig, (ax,) = figure(height=3.9)
+    named = [right[head] for head in range(h)]
+    gap, left = 0.7, 0.0
+
+    def block(cells: Tensor, x: float, y: float, axes: dict[str, tuple]) -> None:
+        draw_cells(ax, cells, x, y, width=d, follow=follow)
+        for letter, (dx, dy) in axes.items():
+            write_axis(ax, letter, x + dx, y + dy)
+
+    down, up = (-0.5, n / 2), -0.55
+    ax.text(left + d / 2, -2, "the tokens", ha="center")
+    block(tokens, left, 0, {"n": down, "d": (d / 2, up)})
+    left += d + 2
+    ax.text(left + (d + gap) / 2, -2, "name the heads", ha="center")
+    for head, cells in enumerate(named):
+        letters = {"e": (e / 2, up)} | ({"n": down} if head == 0 else {})
+        block(cells, left + head * (e + gap), 0, letters)
+    write_axis(ax, "h", left + e + gap / 2, up)
+    left += d + gap + 2
+    for title, heads in (("heads in front", right), ("plain reshape", wrong)):
+        ax.text(left + e / 2, -2, title, ha="center")
+        for head in range(h):
+            top = head * (n + gap)
+            block(heads[head], left, top, {"n": down})
+            ax.text(
+                left + e + 0.3, top + n / 2, f"head {head}", color=GREEN, va="center"
+            )
+        write_axis(ax, "e", left + e / 2, up)
+        left += e + 4.4
+    ax.set(xlim=(-1, left - 2), ylim=(h * (n + gap) - gap + 0.2, -2.7), aspect="equal")
+    ax.axis("off")
+    return fig
+
+
+def draw_cells(
+    ax: Axes, cells: Tensor, x: float, y: float, width: int, follow: int
+) -> None:
+    """Draw numbers as cells, coloured and lettered by token, numbered by channel."""
+    for row, values in enumerate(cells.tolist()):
+        for column, value in enumerate(values):
+            token, channel = divmod(value, width)
+            corner, color = (x + column, y + row), TOKEN_COLORS[token]
+            ax.add_patch(Rectangle(corner, 1, 1, facecolor=color, ec="white"))
+            if value == follow:
+                inner = (corner[0] + 0.06, corner[1] + 0.06)
+                frame = Rectangle(
+                    inner, 0.88, 0.88, fill=False, ec=BLACK, lw=2.5, zorder=3
+                )
+                ax.add_patch(frame)
+            place = (corner[0] + 0.5, corner[1] + 0.5)
+            ax.text(
+                *place, f"{'ABCD'[token]}{channel}", ha="center", va="center", size=11
+            )
+
+
+def write_axis(ax: Axes, letter: str, x: float, y: float) -> None:
+    """Write the letter of an axis in its colour."""
+    text = ax.text(x, y, letter, color=AXIS_COLORS[letter], size=14, weight="bold")
+    text.set(ha="center", va="center", family="monospace")
+
+
+def who_moved(
+    moved: list[Tensor], titles: list[str], changed: tuple[int, int]
+) -> Figure:
+    """Which tokens of which images moved, each `b n`, after one token was changed."""
+    fig, axes = figure(1, len(moved), height=2.5)
+    (b, n), (image, token) = moved[0].shape, changed
+    colors = ListedColormap(["#E5E5E5", BLUE])
+    for ax, moves, title in zip(axes, moved, titles, strict=True):
+        ax.pcolormesh(moves, cmap=colors, vmin=0, vmax=1, edgecolors="white")
+        ax.plot(token + 0.5, image + 0.5, "x", color="white", ms=7, mew=2)
+        ax.set_xticks([i + 0.5 for i in range(0, n, 5)], map(str, range(0, n, 5)))
+        ax.set_yticks([i + 0.5 for i in range(b)], map(str, range(b)))
+        ax.set(title=f"{title}: who moved", ylim=(b, 0), aspect="equal")
+        ax.set_xlabel("token, n", color=AXIS_COLORS["n"])
+    axes[0].set_ylabel("image, b", color=AXIS_COLORS["b"])
+    return fig
+
+
+def accuracies(names: list[str], batches: list[float], singles: list[float]) -> Figure:
+    """Test accuracy of each layer, asked in batches and one image at a time."""
+    fig, (ax,) = figure(height=3.4)
+    rows = range(len(names))
+    ax.hlines(rows, singles, batches, color="#BBBBBB", zorder=0)
+    ax.plot(
+        batches, rows, "o", ms=10, color=AXIS_COLORS["n"], label="in batches of 100"
+    )
+    ax.plot(
+        singles, rows, "D", ms=8, mfc="none", mew=2, color=VERMILION, label="one by one"
+    )
+    ax.axvline(0.1, color=BLACK, ls=":")
+    ax.text(0.11, len(names) - 0.45, "guessing")
+    ax.set_yticks(rows, names)
+    ax.set(xlim=(0, 1.02), ylim=(len(names) - 0.2, -0.6))
+    ax.set_xlabel("share of test digits recognised")
+    ax.legend(frameon=False, loc="center", bbox_to_anchor=(0.5, 0.5))
+    return fig

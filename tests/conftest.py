@@ -1,0 +1,67 @@
+"""What all tests share: the package under test, the device, one seed."""
+
+import ast
+import importlib
+import os
+
+import pytest
+import torch
+from coverage import Coverage
+from house import MODULES
+from hypothesis import settings
+
+settings.register_profile("course", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("course")
+
+
+def pytest_addoption(parser):
+    option = parser.getgroup("course").addoption
+    option("--package", default="course_vit", help="the package under test")
+    option("--device", default="cpu", help="where the tests make their tensors")
+    option("--every-raise", action="store_true", help="fail if a raise is not tested")
+
+
+def pytest_configure(config):
+    if config.getoption("device") != "cpu":
+        torch.set_default_device(config.getoption("device"))
+    if config.getoption("every_raise"):
+        config.pluginmanager.register(EveryRaise())
+
+
+@pytest.fixture(scope="session")
+def package(request):
+    """The package whose lessons are tested: the course's, or a learner's own."""
+    return importlib.import_module(request.config.getoption("package"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    """Every test starts from one seed."""
+    torch.manual_seed(0)
+
+
+class EveryRaise:
+    """Fail the run if a `raise` of a printed module was never reached."""
+
+    def __init__(self):
+        modules = [str(path) for path in MODULES]
+        self.coverage = Coverage(data_file=None, include=modules)
+        self.coverage.start()
+
+    def pytest_sessionfinish(self, session):
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        self.missed = [
+            f"course_vit/{path.name}:{node.lineno}"
+            for path in MODULES
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Raise)
+            and node.lineno not in (data.lines(str(path)) or ())
+        ]
+        if self.missed:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for place in self.missed:
+            line = f"FAILED: write a test that provokes the error at {place}"
+            terminalreporter.write_line(line, red=True)

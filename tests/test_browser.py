@@ -1,0 +1,157 @@
+"""JupyterLab as a learner meets it: `make lab`, a real browser, every notebook run.
+
+`make test-browser` runs this; `SCREENSHOTS=folder make test-browser` keeps a picture of
+every notebook as it stands at the end.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+from house import NOTEBOOKS, ROOT
+from playwright.sync_api import sync_playwright
+
+pytestmark = pytest.mark.browser
+
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+SETTINGS = {
+    # All cells are in the page, not only those in view; no news dialog.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+RUN_ALL = """async path => {
+  const app = window.jupyterapp;
+  await app.restored;
+  const panel = await app.commands.execute('docmanager:open', { path });
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await app.commands.execute('notebook:run-all-cells');
+  return panel.content.widgets
+    .filter(cell => cell.model.type === 'code')
+    .map(cell => cell.model.executionCount);
+}"""
+# Text that is wider than its place is cut off, or needs a scroll bar to be read.
+TOO_WIDE = """() =>
+  [...document.querySelectorAll('.jp-Notebook :is(.cm-scroller, .jp-RenderedText pre)')]
+  .filter(box => box.scrollWidth > box.clientWidth + 1)
+  .map(box => box.textContent)"""
+SCROLLED = "document.querySelector('.jp-WindowedPanel-outer')"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of the JupyterLab of `make lab`, on notebooks without outputs."""
+    home = tmp_path_factory.mktemp("lab")
+    notebooks = home / "course" / "notebooks"
+    notebooks.mkdir(parents=True)
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, notebooks / path.name)
+    for name, values in SETTINGS.items():
+        file = home / f"settings/@jupyterlab/{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [
+        *("--no-browser", "--expose-app-in-browser", *["--allow-root"] * IS_ROOT),
+        *("--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=secret"),
+        f"--ServerApp.root_dir={home}/course",
+    ]
+    folders = {
+        "JUPYTER_CONFIG_DIR": f"{home}/config",
+        "JUPYTERLAB_SETTINGS_DIR": f"{home}/settings",
+        "JUPYTERLAB_WORKSPACES_DIR": f"{home}/workspaces",
+    }
+    lesson = f"LESSON={notebooks}/{NOTEBOOKS[0].name}"
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(
+            ["make", "lab", f"LAB_FLAGS={' '.join(flags)}", lesson],
+            cwd=ROOT,
+            env=os.environ | folders,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, server, home / "log")
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def wait_for(address, server, log, seconds=120):
+    """Until the server answers; fails with its own words if it does not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            return urlopen(f"{address}/api")
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"`make lab` does not serve:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)  # else Playwright's own
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium
+        browser = chromium.launch(executable_path=path, chromium_sandbox=not IS_ROOT)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(lab, browser):
+    """JupyterLab in a page; fails the test if anything went wrong in the page."""
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    page.on("response", lambda r: r.ok or wrong.append(f"{r.status}: {r.url}"))
+    page.goto(f"{lab}/lab?token=secret&reset")
+    page.wait_for_function("window.jupyterapp")
+    yield page
+    page.close()
+    assert not wrong
+
+
+def test_the_token_is_asked_for(lab, browser):
+    page = browser.new_page()
+    page.goto(f"{lab}/lab")
+    assert page.get_by_label("Password or token").is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_to_its_end(page, path):
+    counts = page.evaluate(RUN_ALL, f"notebooks/{path.name}")
+    troubles = '[data-mime-type*="jupyter.error"], [data-mime-type*="stderr"]'
+    assert page.locator(troubles).all_inner_texts() == []
+    assert counts == list(range(1, len(counts) + 1))
+    images = page.locator(".jp-OutputArea-output img")
+    assert images.count() == path.read_text(encoding="utf-8").count('"image/png": "')
+    for image in images.all():
+        assert image.is_visible()
+        assert image.evaluate("image => image.complete && image.naturalWidth > 0")
+    assert page.evaluate(TOO_WIDE) == []
+    if folder := os.environ.get("SCREENSHOTS"):
+        height = 150 + page.evaluate(f"{SCROLLED}.scrollHeight")
+        page.set_viewport_size({"width": 1300, "height": height})
+        page.evaluate(f"{SCROLLED}.scrollTop = 0")
+        page.screenshot(path=Path(folder) / f"{path.stem}.png")

@@ -1,0 +1,55 @@
+"""Models by their published names."""
+
+import pytest
+import torch
+
+
+def test_every_listed_name_is_one_model(package):
+    names = package.list_models()
+    assert len(names) == len(set(names))
+    with torch.device("meta"):
+        for name in names:
+            model = package.create_model(name)
+            ph, pw = model.patch_embed.patch_size
+            height, width = model.patch_embed.img_size
+            assert ph == pw
+            assert height == width
+            assert name.endswith(f"_patch{ph}_{height}")
+
+
+def test_an_override_changes_that_argument_only(package):
+    with torch.device("meta"):
+        plain = package.create_model("vit_tiny_patch16_224").state_dict()
+        other = package.create_model("vit_tiny_patch16_224", num_classes=7).state_dict()
+    differ = {key for key in plain if plain[key].shape != other[key].shape}
+    assert differ == {"head.weight", "head.bias"}
+    assert other["head.weight"].shape == (7, 192)
+
+
+def test_an_override_may_replace_a_published_size(package):
+    with torch.device("meta"):
+        model = package.create_model("vit_large_patch16_224", depth=2)
+    assert len(model.blocks) == 2
+    with torch.device("meta"):
+        assert len(package.create_model("vit_large_patch16_224").blocks) == 24
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("vit_tiny_patch16", "vit_tiny_patch16_224, "),
+        ("ViT-B/16", ""),
+        ("vit_base_patch16_244", "vit_base_patch16_224, "),
+        ("resnet", "none"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest_ones(package, name, close):
+    message = rf"name must be one of list_models\(\), got '{name}'; closest: {close}"
+    with pytest.raises(ValueError, match=message):
+        package.create_model(name)
+
+
+def test_an_unknown_argument_is_refused_with_the_known_ones(package):
+    message = r"VisionTransformer takes img_size, .*, norm_eps; got image_size, dim"
+    with pytest.raises(TypeError, match=message):
+        package.create_model("vit_tiny_patch16_224", image_size=32, dim=64)

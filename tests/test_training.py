@@ -1,0 +1,451 @@
+"""Lesson 7: steps, schedule, loop; a run that stops and goes on is one run."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def small_model():
+    """Its dropout makes every step depend on random numbers, also after a resume."""
+    torch.manual_seed(1)
+    layers = [nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Linear(8, 3))
+
+
+def small_loader(count=22, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 1, 4, 4, generator=generator)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    data = TensorDataset(images, labels)
+    return DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+
+
+def two_images():
+    return torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# Losses and steps
+
+
+def test_cross_entropy_equals_a_loop(package):
+    outputs, labels = torch.randn(4, 5), torch.tensor([0, 4, 2, 2])
+    by_loop = [
+        -outputs[i].double().softmax(0)[label].log() for i, label in enumerate(labels)
+    ]
+    got = package.cross_entropy(torch.zeros(4, 1, 2, 2), outputs, labels)
+    torch.testing.assert_close(got.double(), torch.stack(by_loop).mean())
+
+
+def test_a_step_goes_downhill_and_returns_the_loss_before_it(package):
+    model = small_model().eval()
+    images, labels = torch.rand(8, 1, 4, 4), torch.randint(0, 3, (8,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = F.cross_entropy(model(images), labels).item()
+    got = package.train_step(model, optimizer, images, labels)
+    assert got == pytest.approx(before)
+    assert F.cross_entropy(model(images), labels).item() < before
+
+
+def test_a_step_calls_the_loss_with_images_outputs_and_labels(package):
+    model, (images, labels) = small_model().eval(), two_images()
+    seen = []
+
+    def loss(*arguments):
+        seen.extend(arguments)
+        return arguments[1].sum()
+
+    outputs = model(images).detach()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    package.train_step(model, optimizer, images, labels, loss)
+    for got, right in zip(seen, (images, outputs, labels), strict=True):
+        assert torch.equal(got, right)
+
+
+def test_a_step_forgets_the_gradient_of_the_step_before(package):
+    model, (images, labels) = small_model().eval(), two_images()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    for _ in range(2):
+        package.train_step(model, optimizer, images, labels, clip_norm=math.inf)
+    got = model[1].weight.grad.clone()
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    torch.testing.assert_close(got, model[1].weight.grad)
+
+
+def test_a_long_gradient_is_shortened(package):
+    model = small_model().eval()
+    images, labels = 100 * torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    package.train_step(model, optimizer, images, labels, clip_norm=0.01)
+    assert (weights(model) - before).norm() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_no_step_is_taken_where_the_loss_or_its_gradient_is_not_finite(package, broken):
+    model, (images, labels) = small_model(), two_images()
+
+    def loss(images, outputs, labels):
+        value = outputs.sum()
+        return value * math.inf if broken == "loss" else (value - value).sqrt()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = weights(model)
+    assert math.isnan(package.train_step(model, optimizer, images, labels, loss))
+    assert torch.equal(weights(model), before)
+
+
+# Start, schedule, optimizer, augmentation
+
+
+def test_a_narrow_model_starts_with_xavier_and_wide_positions(package):
+    model = package.VisionTransformer(8, 2, 1, 10, embed_dim=64, depth=2, num_heads=4)
+    package.init_narrow(model, position_std=0.5)
+    assert model.pos_embed.std().item() == pytest.approx(0.5, rel=0.1)
+    for layer in (model.blocks[0].mlp.fc1, model.blocks[1].attn.qkv):
+        right = math.sqrt(2 / sum(layer.weight.shape))
+        assert layer.weight.std().item() == pytest.approx(right, rel=0.05)
+
+
+@pytest.mark.parametrize("position", ["sincos_2d", "none"])
+def test_a_fixed_table_stays_as_it_is(package, position):
+    model = package.VisionTransformer(8, 2, 1, 10, 64, 1, 4, position=position)
+    before = None if model.pos_embed is None else model.pos_embed.clone()
+    package.init_narrow(model)
+    assert before is None or torch.equal(model.pos_embed, before)
+
+
+def test_the_rate_climbs_a_line_then_half_a_cosine(package):
+    rates = [package.warmup_cosine(step, 100, 10) for step in range(101)]
+    line = torch.tensor(rates[:11], dtype=torch.float64).diff()
+    assert torch.allclose(line, line[:1]), "even steps up to the peak"
+    assert max(rates) == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    assert min(rates[:100]) > 0
+
+
+def test_without_warmup_the_rate_starts_at_its_peak(package):
+    assert package.warmup_cosine(0, 10, 0) == 1.0
+    assert package.warmup_cosine(0, 1, 1) == 0.5, "one step, all of it warm-up"
+
+
+def test_only_matrices_and_kernels_decay(package):
+    model = package.VisionTransformer(8, 2, 1, 10, embed_dim=8, depth=1, num_heads=2)
+    model.head.weight.requires_grad = False
+    decaying, others = package.make_optimizer(model, 0.1, weight_decay=0.3).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    assert {names[id(p)] for p in decaying["params"]} == {
+        "patch_embed.proj.weight",
+        *(f"blocks.0.{layer}.weight" for layer in ("attn.qkv", "attn.proj")),
+        *(f"blocks.0.{layer}.weight" for layer in ("mlp.fc1", "mlp.fc2")),
+    }
+    left = {names[id(p)] for p in others["params"]}
+    assert {"cls_token", "pos_embed", "norm.weight", "head.bias"} <= left
+    assert "head.weight" not in left, "frozen"
+
+
+def test_an_affine_map_of_no_strength_changes_nothing(package):
+    images = torch.rand(3, 2, 6, 9)
+    got = package.random_affine(images, 0, 0, 0)
+    torch.testing.assert_close(got, images, atol=1e-5, rtol=0)
+
+
+def test_affine_maps_stay_within_their_strength(package):
+    """A spot on a large rectangle: where it goes tells shift, turn and zoom apart."""
+    images = torch.zeros(200, 1, 41, 81)
+    images[:, :, 20, 40] = 1.0  # the centre: only a shift moves it
+    y, x = centres(package.random_affine(images, shift=3, degrees=0, zoom=0))
+    assert 2.5 < (y - 20).abs().max() < 3.1
+    assert 2.5 < (x - 40).abs().max() < 3.1
+
+    images = torch.zeros(200, 1, 41, 81)
+    images[:, :, 20, 60] = 1.0  # 20 pixels right of the centre
+    y, x = centres(package.random_affine(images, shift=0, degrees=30, zoom=0))
+    radius, angle = torch.hypot(y - 20, x - 40), torch.atan2(y - 20, x - 40).rad2deg()
+    torch.testing.assert_close(radius, torch.full_like(radius, 20.0), atol=0.6, rtol=0)
+    assert 27 < angle.abs().max() < 31
+
+    y, x = centres(package.random_affine(images, shift=0, degrees=0, zoom=0.1))
+    assert 1.5 < (x - 60).abs().max() < 2.6
+    assert (y - 20).abs().max() < 0.1
+
+
+def centres(images):
+    """Centre of mass of each image."""
+    mass = images.sum(dim=(1, 2, 3))
+    rows = torch.arange(images.shape[2], dtype=torch.float32)[:, None]
+    columns = torch.arange(images.shape[3], dtype=torch.float32)
+    return ((images * place).sum(dim=(1, 2, 3)) / mass for place in (rows, columns))
+
+
+def test_every_image_gets_its_own_affine_map_in_its_own_type(package):
+    images = torch.rand(1, 1, 8, 8, dtype=torch.float64).repeat(4, 1, 1, 1)
+    got = package.random_affine(images)
+    assert got.dtype == torch.float64
+    assert all(not torch.equal(got[0], other) for other in got[1:])
+
+
+# Evaluation
+
+
+def test_evaluate_is_the_mean_over_images_in_eval_mode(package):
+    model, loader = small_model(), small_loader()
+    for training in (True, False):
+        model.train(training)
+        got = package.evaluate(model, loader)
+        assert model.training is training
+    model.eval()
+    images, labels = loader.dataset.tensors
+    outputs = model(images).detach()
+    loss = F.cross_entropy(outputs, labels).item()
+    assert got["loss"] == pytest.approx(loss, rel=1e-5)
+    right = (outputs.argmax(dim=1) == labels).float().mean()
+    assert got["accuracy"] == pytest.approx(right.item())
+
+
+def test_predict_keeps_the_order_of_the_loader_and_no_graph(package):
+    model, loader = small_model(), small_loader()
+    batches = [(images, labels) for images, labels in loader]
+    outputs, labels = package.predict(model, batches)
+    assert outputs.shape == (22, 3)
+    assert not outputs.requires_grad
+    assert torch.equal(labels, torch.cat([labels for _, labels in batches]))
+
+
+def test_predict_refuses_an_empty_loader(package):
+    with pytest.raises(ValueError, match="at least one batch, got none"):
+        package.predict(small_model(), [])
+
+
+# The loop
+
+
+def test_fit_learns_and_keeps_a_record_of_each_epoch(package):
+    loader = small_loader()
+    history = package.fit(small_model(), loader, 30, lr=0.05, val_loader=loader)
+    assert [record["epoch"] for record in history] == list(range(1, 31))
+    assert set(history[0]) == {"epoch", "loss", "val_loss", "val_accuracy"}
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert set(package.fit(small_model(), loader, 1)[0]) == {"epoch", "loss"}
+
+
+def test_fit_trains_in_train_mode_augments_and_shows_progress(package):
+    model, loader, seen = small_model().eval(), small_loader(), []
+
+    def augment(images):
+        seen.append((model.training, len(images)))
+        return images
+
+    def progress(epochs):
+        seen.append(list(epochs))
+        return epochs
+
+    package.fit(model, loader, 2, augment=augment, val_loader=loader, progress=progress)
+    assert seen == [[0, 1], *[(True, 8), (True, 8), (True, 6)] * 2]
+
+
+def test_fit_follows_the_schedule(package):
+    rates = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self):
+            rates.append(self.param_groups[1]["lr"])
+            super().step()
+
+    original, torch.optim.AdamW = torch.optim.AdamW, Watched
+    try:
+        package.fit(small_model(), small_loader(), 4, lr=0.5, warmup=0.25)
+    finally:
+        torch.optim.AdamW = original
+    right = [0.5 * package.warmup_cosine(step, 12, 3) for step in range(12)]
+    assert rates == pytest.approx(right)
+
+
+@pytest.mark.parametrize(("epochs", "count"), [(0, 22), (-1, 22), (3, 0)])
+def test_fit_refuses_no_epochs_and_no_batches(package, epochs, count):
+    loader = [] if count == 0 else small_loader(count)
+    with pytest.raises(ValueError, match="at least 1 epoch of 1 batch, got epochs="):
+        package.fit(small_model(), loader, epochs)
+
+
+def test_fit_stops_where_the_loss_is_not_finite(package):
+    calls = []
+
+    def loss(images, outputs, labels):
+        calls.append(1)
+        return outputs.sum() * (math.nan if len(calls) == 5 else 1.0)
+
+    with pytest.raises(FloatingPointError, match="epoch 2, step 5: try a lower lr"):
+        package.fit(small_model(), small_loader(), 3, loss=loss)
+
+
+# Checkpoints
+
+
+def one_go(package, **options):
+    model, loader = small_model(), small_loader()
+    torch.manual_seed(2)
+    history = package.fit(model, loader, 4, val_loader=loader, **options)
+    return weights(model), history
+
+
+def interrupted_after(package, epochs, path):
+    """The same run, stopped as by ctrl-C in the middle of the epoch that follows."""
+    model, loader, steps = small_model(), small_loader(), []
+
+    def augment(images):
+        steps.append(1)
+        if len(steps) == 3 * epochs + 2:
+            raise KeyboardInterrupt
+        return images
+
+    torch.manual_seed(2)
+    options = {"val_loader": loader, "checkpoint": path, "augment": augment}
+    with pytest.raises(KeyboardInterrupt):
+        package.fit(model, loader, 4, **options)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_an_interrupted_run_continues_to_the_same_numbers(package, tmp_path, epochs):
+    path = tmp_path / "new" / "run.pt"
+    right_weights, right_history = one_go(package)
+    interrupted_after(package, epochs, path)
+    assert path.exists() is (epochs > 0)
+    model, loader = small_model(), small_loader()
+    torch.manual_seed(2 if epochs == 0 else 77)  # a new process has drawn other numbers
+    history = package.fit(model, loader, 4, val_loader=loader, checkpoint=path)
+    assert torch.equal(weights(model), right_weights)
+    assert history == right_history
+    assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_a_loader_without_a_generator_continues_to_the_same_numbers(package, tmp_path):
+    def loader():
+        return DataLoader(small_loader().dataset, batch_size=8, shuffle=True)
+
+    results = []
+    for path in (None, tmp_path / "run.pt"):
+        model = small_model()
+        torch.manual_seed(2)
+        if path:
+            stop = iter([False] * 4 + [True])
+
+            def augment(images, stop=stop):
+                if next(stop):
+                    raise KeyboardInterrupt
+                return images
+
+            with pytest.raises(KeyboardInterrupt):
+                package.fit(model, loader(), 3, checkpoint=path, augment=augment)
+            model = small_model()
+        history = package.fit(model, loader(), 3, checkpoint=path)
+        results.append((weights(model).tolist(), history))
+    assert results[0] == results[1]
+
+
+def test_a_finished_run_only_comes_back(package, tmp_path):
+    path = tmp_path / "run.pt"
+    right_weights, right_history = one_go(package, checkpoint=str(path))
+    again_weights, again_history = one_go(package, checkpoint=path)
+    assert torch.equal(again_weights, right_weights)
+    assert again_history == right_history
+
+
+def test_a_checkpoint_is_replaced_in_one_move(package, tmp_path, monkeypatch):
+    """A full disk or a pulled plug while writing leaves the old file."""
+    path = tmp_path / "run.pt"
+    one_go(package, checkpoint=path)
+    before = path.read_bytes()
+
+    def fails(state, file):
+        file.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", fails)
+    model, loader = small_model(), small_loader()
+    optimizer = package.make_optimizer(model, 0.1, 0.0)
+    training = pytest.importorskip(f"{package.__name__}.training")
+    with pytest.raises(OSError, match="no space"):
+        training.save_run(path, {}, model, optimizer, loader, [])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.5}, "continued with lr 0.001, got lr 0.5"),
+        ({"epochs": 5}, "continued with epochs 4, got epochs 5"),
+        ({"weight_decay": 0.0}, "continued with decay 0.05, got decay 0.0"),
+        ({"clip_norm": 2.0}, "continued with clip_norm 1.0, got clip_norm 2.0"),
+        ({"warmup": 0.0}, "continued with warmup 0.1, got warmup 0.0"),
+        ({"loader": 12}, "continued with batches 3, got batches 2"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))}, "model Sequential"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(package, tmp_path, change, message):
+    path = tmp_path / "run.pt"
+    one_go(package, checkpoint=path)
+    change = dict(change)
+    model = change.pop("model", None) or small_model()
+    loader = small_loader(change.pop("loader", 22))
+    with pytest.raises(ValueError, match=message):
+        package.fit(model, loader, change.pop("epochs", 4), checkpoint=path, **change)
+
+
+def test_a_checkpoint_of_a_model_with_other_names_is_refused(package, tmp_path):
+    path = tmp_path / "run.pt"
+    one_go(package, checkpoint=path)
+    renamed = nn.Sequential(*small_model()[:3], nn.Linear(8, 3))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        package.fit(renamed, small_loader(), 4, checkpoint=path)
+
+
+def test_a_file_of_weights_is_no_checkpoint(package, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(small_model().state_dict(), path)
+    with pytest.raises(ValueError, match="must be a checkpoint written by fit"):
+        package.fit(small_model(), small_loader(), 4, checkpoint=path)
+
+
+def test_a_checkpoint_cannot_run_code(package, tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (pytest.fail, ("code from the file was run",))
+
+    torch.save({"settings": Harmful()}, tmp_path / "run.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights"):
+        package.fit(small_model(), small_loader(), 4, checkpoint=tmp_path / "run.pt")
+
+
+@pytest.mark.gpu
+def test_a_run_on_cuda_continues_to_the_same_numbers(package, tmp_path):
+    path, results = tmp_path / "run.pt", []
+    for interrupted in (False, True):
+        if interrupted:
+            torch.manual_seed(2)
+            stop = iter([False] * 7 + [True])
+
+            def augment(images, stop=stop):
+                if next(stop):
+                    raise KeyboardInterrupt
+                return images
+
+            model = small_model().cuda()
+            with pytest.raises(KeyboardInterrupt):
+                package.fit(model, small_loader(), 4, checkpoint=path, augment=augment)
+        model = small_model().cuda()
+        torch.manual_seed(2)
+        package.fit(model, small_loader(), 4, checkpoint=path if interrupted else None)
+        results.append(weights(model).cpu())
+    torch.testing.assert_close(*results)
