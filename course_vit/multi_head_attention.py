@@ -45,8 +45,9 @@ class MultiHeadAttention(nn.Module):
         if dim < 1 or num_heads < 1 or dim % num_heads:
             got = f"{dim=}, {num_heads=}"
             raise ValueError(f"dim must be a positive multiple of num_heads, got {got}")
-        self.dim, self.num_heads, self.attn_drop = dim, num_heads, attn_drop
+        self.dim, self.num_heads = dim, num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
@@ -64,6 +65,7 @@ class MultiHeadAttention(nn.Module):
         return attention_weights(q, k)
 
     def forward(self, x: Tensor) -> Tensor:
-        drop = self.attn_drop if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*self.split_heads(x), dropout_p=drop)
+        q, k, v = self.split_heads(x)
+        drop = self.attn_drop.p if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
         return self.proj_drop(self.proj(rearrange(mixed, "b h n e -> b n (h e)")))

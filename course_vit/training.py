@@ -1,4 +1,13 @@
-"""Lesson 7, training: a Vision Transformer learns to read digits."""
+"""Lesson 7. Training.
+
+A Vision Transformer learns to read handwriting: one step, its schedule, the whole run,
+a checkpoint that survives an interruption, and a score with its conditions.
+
+Letters: `b` images, `c h w` channels, rows and columns, `k` classes, `n` images of a
+whole data set.
+
+Printed from notebooks/07_training.ipynb: edit there, then `make export`.
+"""
 
 import math
 import os
@@ -9,6 +18,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+
+__all__ = [
+    "Loader",
+    "Loss",
+    "cross_entropy",
+    "train_step",
+    "init_narrow",
+    "make_optimizer",
+    "warmup_cosine",
+    "random_affine",
+    "predict",
+    "evaluate",
+    "train_epoch",
+    "random_sources",
+    "run_settings",
+    "save_run",
+    "resume_run",
+    "fit",
+]
+
+
+# --- 7.2 One batch first ---
 
 Loader = DataLoader | Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,14 +70,17 @@ def train_step(
     A gradient longer than `clip_norm` is shortened to it. If the loss or its gradient
     is not finite, no step is taken: the weights stay as they were, nan comes back.
     """
-    value = loss(images, model(images), labels)
     optimizer.zero_grad()
+    value = loss(images, model(images), labels)
     value.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    if not torch.isfinite(value + norm):
+    length = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    if not torch.isfinite(value + length):
         return math.nan
     optimizer.step()
     return value.item()
+
+
+# --- 7.3 A start for narrow models ---
 
 
 def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
@@ -64,6 +98,9 @@ def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
         nn.init.normal_(position, std=position_std)
 
 
+# --- 7.4 Which weights shrink, how fast they move ---
+
+
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float
 ) -> torch.optim.AdamW:
@@ -73,16 +110,11 @@ def make_optimizer(
     `no_weight_decay`). Frozen parameters are left out.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    shrinks = {name for name, p in named if name.endswith("weight") and p.ndim > 1}
+    shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
+    others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
     groups = [
-        {
-            "params": [p for name, p in named if name in shrinks],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [p for name, p in named if name not in shrinks],
-            "weight_decay": 0.0,
-        },
+        {"params": shrinks, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=lr)
 
@@ -93,6 +125,9 @@ def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
     return 0.5 * (1 + math.cos(math.pi * done))
+
+
+# --- 7.5 More than one view of a digit ---
 
 
 def random_affine(
@@ -112,6 +147,9 @@ def random_affine(
     matrix = rows.view(b, 2, 3).to(images)  # from places in the copy to the original
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+# --- 7.6 Judging ---
 
 
 @torch.no_grad()
@@ -142,15 +180,76 @@ def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
     return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
+# --- 7.7 The whole run ---
+
+
+def train_epoch(
+    model: nn.Module,
+    loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    rates: Sequence[float],
+    loss: Loss = cross_entropy,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    clip_norm: float = 1.0,
+) -> float:
+    """One pass over the loader; the mean of its losses comes back.
+
+    `rates` are the learning rates of all steps of all epochs, the first epoch being 0.
+    Raises FloatingPointError as soon as the loss or its gradient is not finite.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    losses = []
+    for step, (images, labels) in enumerate(loader, epoch * len(loader)):
+        for group in optimizer.param_groups:
+            group["lr"] = rates[step]
+        images, labels = images.to(device), labels.to(device)
+        images = images if augment is None else augment(images)
+        losses.append(train_step(model, optimizer, images, labels, loss, clip_norm))
+        if not math.isfinite(losses[-1]):
+            place = f"epoch {epoch + 1}, step {step + 1}"
+            advice = "try a lower lr, a longer warm-up, or float32 for half precision"
+            raise FloatingPointError(f"no finite loss or gradient in {place}: {advice}")
+    return sum(losses) / len(losses)
+
+
 def random_sources(model: nn.Module, loader: Loader) -> dict[str, torch.Generator]:
     """What a run draws random numbers from: torch, its CUDA device, the loader."""
     sources = {"torch": torch.default_generator}
     device = next(model.parameters()).device
     if device.type == "cuda":
         sources["cuda"] = torch.cuda.default_generators[device.index]
-    if getattr(loader, "generator", None) is not None:
-        sources["loader"] = loader.generator
+    generator = getattr(loader, "generator", None)
+    if generator is not None:
+        sources["loader"] = generator
     return sources
+
+
+def run_settings(
+    model: nn.Module,
+    loader: Loader,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    warmup: float,
+    clip_norm: float,
+) -> dict[str, int | float | str]:
+    """What a run is known by; raises ValueError without an epoch or a batch."""
+    batches = len(loader)
+    if epochs < 1 or batches < 1:
+        rule = "at least one epoch of one batch is needed"
+        raise ValueError(f"{rule}, got {epochs=}, {batches=}")
+    weights = sum(p.numel() for p in model.parameters())
+    return {
+        "model": f"{type(model).__name__} of {weights:,} weights",
+        "batches": batches,
+        "epochs": epochs,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip_norm": clip_norm,
+    }
 
 
 def save_run(
@@ -188,16 +287,17 @@ def resume_run(
 ) -> list[dict[str, float]]:
     """Put everything back to where `save_run` left it; the history comes back.
 
-    Read with `weights_only`: a file of numbers must not run code. Raises ValueError for
-    a file that is no checkpoint, and for one of other settings: two runs mixed would
-    give numbers that belong to neither.
+    Without a file the history is empty. Read with `weights_only`: a file of numbers
+    must not run code. Raises ValueError for a file that `save_run` did not write, and
+    for one of other settings.
     """
+    if not path.exists():
+        return []
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or "settings" not in state:
         raise ValueError(f"{path} must be a checkpoint written by fit")
     saved = state["settings"]
-    changed = [name for name in settings if saved.get(name) != settings[name]]
-    if changed:
+    if changed := [name for name in settings if saved.get(name) != settings[name]]:
         got = ", ".join(f"{name} {settings[name]}" for name in changed)
         was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
         raise ValueError(f"{path} must be continued with {was}, got {got}")
@@ -206,39 +306,6 @@ def resume_run(
     for name, source in random_sources(model, loader).items():
         source.set_state(state["random"].get(name, source.get_state()))
     return state["history"]
-
-
-def train_epoch(
-    model: nn.Module,
-    loader: Loader,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    rate: Callable[[int], float],
-    loss: Loss = cross_entropy,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    clip_norm: float = 1.0,
-) -> float:
-    """One pass over the loader; the mean of its losses comes back.
-
-    `rate` gives the learning rate of a step, and steps are counted from the first epoch
-    on. Raises FloatingPointError as soon as the loss or its gradient is not finite.
-    """
-    device = next(model.parameters()).device
-    model.train()
-    losses = []
-    for step, (images, labels) in enumerate(loader, epoch * len(loader)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step)
-        images, labels = images.to(device), labels.to(device)
-        images = images if augment is None else augment(images)
-        losses.append(train_step(model, optimizer, images, labels, loss, clip_norm))
-        if not math.isfinite(losses[-1]):
-            place = f"epoch {epoch + 1}, step {step + 1}"
-            advice = (
-                "try a lower lr, a longer warm-up, float32 instead of half precision"
-            )
-            raise FloatingPointError(f"no finite loss or gradient in {place}: {advice}")
-    return sum(losses) / len(losses)
 
 
 def fit(
@@ -256,41 +323,25 @@ def fit(
     checkpoint: str | Path | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[dict[str, float]]:
-    """Train in place on the model's device; one record per epoch comes back.
+    """Train in place, where the model is; a record of each epoch comes back.
 
-    A record holds epoch, loss and, with `val_loader`, val_loss and val_accuracy.
-    `warmup` is a share of all steps; `augment` maps images to images; `progress` wraps
-    the epochs as tqdm does. `checkpoint` is written after each epoch; if the file is
-    there already, training goes on behind it, to the same numbers as in one go.
-
-    Raises ValueError without an epoch or a batch, or for a checkpoint of another run;
-    FloatingPointError, with epoch and step, if the loss or its gradient is not finite.
+    `warmup` is a share of all steps. `checkpoint` is written after each epoch; with the
+    file there, the run goes on to the same numbers as in one go. `progress` wraps the
+    epochs, as tqdm does. Raises what `run_settings`, `resume_run`, `train_epoch` raise.
     """
-    batches = len(loader)
-    if epochs < 1 or batches < 1:
-        rule = "training needs at least 1 epoch of 1 batch"
-        raise ValueError(f"{rule}, got {epochs=}, {batches=}")
-    size = f"{type(model).__name__} of {sum(p.numel() for p in model.parameters()):,}"
-    settings = {"model": size, "epochs": epochs, "batches": batches, "lr": lr}
-    settings |= {"decay": weight_decay, "warmup": warmup, "clip_norm": clip_norm}
+    settings = run_settings(model, loader, epochs, lr, weight_decay, warmup, clip_norm)
+    steps = epochs * len(loader)
+    rates = [lr * warmup_cosine(i, steps, round(warmup * steps)) for i in range(steps)]
     optimizer = make_optimizer(model, lr, weight_decay)
     path = Path(checkpoint) if checkpoint else None
-    run = (settings, model, optimizer, loader)
-    history = resume_run(path, *run) if path and path.exists() else []
-
-    def rate(step: int) -> float:
-        return lr * warmup_cosine(
-            step, epochs * batches, round(warmup * epochs * batches)
-        )
-
+    history = resume_run(path, settings, model, optimizer, loader) if path else []
+    how = (rates, loss, augment, clip_norm)
     for epoch in progress(range(len(history), epochs)):
-        mean = train_epoch(
-            model, loader, optimizer, epoch, rate, loss, augment, clip_norm
-        )
+        mean = train_epoch(model, loader, optimizer, epoch, *how)
         history.append({"epoch": epoch + 1, "loss": mean})
         if val_loader is not None:
             scores = evaluate(model, val_loader)
             history[-1] |= {f"val_{name}": score for name, score in scores.items()}
         if path:
-            save_run(path, *run, history)
+            save_run(path, settings, model, optimizer, loader, history)
     return history

@@ -126,7 +126,7 @@ class VisionTransformer(nn.Module):
         """Tokens with their positions, before the first block, `b c h w -> b n d`."""
         x = self.patch_embed(images)
         if self.cls_token is not None:
-            cls_token = repeat(self.cls_token, "1 1 d -> b 1 d", b=len(x))
+            cls_token = repeat(self.cls_token, "1 1 d -> b 1 d", b=x.shape[0])
             x = torch.cat([cls_token, x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed

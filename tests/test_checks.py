@@ -39,6 +39,11 @@ def test_an_unknown_exercise_is_refused_with_the_known_ones():
         check("99.9", None)
 
 
+def test_an_empty_blank_is_called_empty():
+    with pytest.raises(NotYet, match="the blank is still empty"):
+        check("1.1", ...)
+
+
 def test_an_answer_that_raises_is_met_with_words():
     with pytest.raises(NotYet, match=r"not yet, 1\.2: your answer raised KeyError"):
         check("1.2", lambda *_: {}["missing"])

@@ -183,7 +183,7 @@ def test_each_dropout_reaches_its_places_and_acts_in_training_only(
         "pos_drop": model.pos_drop.p,
         "attn.proj_drop": block.attn.proj_drop.p,
         "mlp.drop": block.mlp.drop.p,
-        "attn.attn_drop": block.attn.attn_drop,
+        "attn.attn_drop": block.attn.attn_drop.p,
         "drop_path": block.drop_path.drop_prob,
     }
     assert {place for place, rate in found.items() if rate == 0.5} == reached

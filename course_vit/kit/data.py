@@ -1,6 +1,7 @@
 """Real images: scikit-learn's bundled digits and photographs, and loaders for more."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -106,10 +107,10 @@ def load_data(
         train, test, class_names = open_download(name, Path(root), download)
         shape = DOWNLOADS[name][2]
     order = torch.Generator().manual_seed(seed)
-    options = {"batch_size": batch_size, "num_workers": num_workers}
+    loader = partial(DataLoader, batch_size=batch_size, num_workers=num_workers)
     return ImageData(
-        DataLoader(train, shuffle=True, generator=order, **options),
-        DataLoader(test, **options),
+        loader(train, shuffle=True, generator=order),
+        loader(test),
         class_names,
         in_chans=shape[0],
         img_size=shape[1:],

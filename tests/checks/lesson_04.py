@@ -68,7 +68,7 @@ def interleave(mixed):
 class DropsInEval(MultiHeadAttention):
     def forward(self, x):
         parts = self.split_heads(x)
-        mixed = F.scaled_dot_product_attention(*parts, dropout_p=self.attn_drop)
+        mixed = F.scaled_dot_product_attention(*parts, dropout_p=self.attn_drop.p)
         return self.proj(rearrange(mixed, MERGE))
 
 

@@ -58,11 +58,12 @@ def check(number: str, answer: object) -> str:
             f"there is no exercise {number!r}, choose from {list(EXERCISES)}"
         )
     try:
+        if answer is ...:
+            raise NotImplementedError
         EXERCISES[number].judge(answer)
     except NotImplementedError:
-        raise NotYet(
-            number, "the blank is still empty: write your answer first"
-        ) from None
+        hint = "the blank is still empty, write your answer first"
+        raise NotYet(number, hint) from None
     except AssertionError as error:
         raise NotYet(number, str(error)) from None
     except Exception as error:

@@ -17,9 +17,9 @@ def task() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 
 def gradient(model: nn.Module) -> torch.Tensor:
-    parts = [p.grad for p in model.parameters()]
-    expect(None not in parts, "a parameter has no gradient: was backward called?")
-    return torch.cat([part.flatten() for part in parts])
+    parts = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    expect(parts, "no parameter has a gradient: was backward called?")
+    return torch.cat(parts)
 
 
 def loss(images, outputs, labels):
@@ -39,12 +39,13 @@ def train_step(answer) -> None:
     )
     expect(abs(got - first) < 1e-5, f"the loss was {first:.3f}, you returned {got:.3f}")
     once = gradient(model).clone()
+    expect(once.norm() > 0, "the optimizer meets a gradient of 0: when was it emptied?")
     answer(model, still, images, labels, loss, math.inf)
     twice = gradient(model)
     expect(
         not torch.allclose(twice, 2 * once, rtol=1e-3),
-        "at the second step the gradient is twice as long: backward adds to what is there."
-        " Empty it first",
+        "at the second step the gradient is twice as long: backward adds to what is"
+        " there. Empty it first",
     )
     expect(
         torch.allclose(twice, once, rtol=1e-3), "two equal steps, two gradients: why?"
@@ -62,8 +63,8 @@ def train_step(answer) -> None:
         last = answer(model, moving, images, labels, loss, 1.0)
     expect(
         last < 0.1,
-        f"100 steps on one batch: the loss went from {first:.2f} to {last:.2f}, not to 0."
-        " That is a bug, not too small a model: in which order do the calls stand?",
+        f"100 steps on one batch: the loss went from {first:.2f} to {last:.2f}, not to"
+        " 0. That is a bug, not too small a model: is a call missing, or out of order?",
     )
 
     before = [p.detach().clone() for p in model.parameters()]
@@ -77,17 +78,54 @@ def train_step(answer) -> None:
     expect(math.isnan(broken), f"no step was taken: say so with nan, not with {broken}")
 
 
-@exercise("7.2", "Which patches for 8 pixels?", "order", minutes=3)
-def patch_order(answer) -> None:
-    got = [int(size) for size in answer]
-    expect(sorted(got) == [1, 2, 4], f"put 1, 2 and 4 in an order, got {answer}")
+@exercise("7.2", "Which patches for 8 pixels?", "choose", minutes=3)
+def patch_size(answer) -> None:
+    hints = {
+        "A": "more tokens can say more, but 16 already hold every pixel: look at the"
+        " numbers of the stored run",
+        "B": "on photographs, yes. But these digits are centred and fill the image: a"
+        " pixel of patch 2 is always at the same place of the digit",
+        "D": "16 pixels are more than the whole image. How many tokens can then attend"
+        " to each other?",
+    }
+    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
+    expect(answer == "C", hints.get(answer, ""))
+
+
+FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
+
+
+@exercise("7.3", "Name the fault", "choose", minutes=10)
+def faults(answer) -> None:
+    got = {letter: str(answer[letter]).strip().lower() for letter in FAULTS}
     expect(
-        got[0] != 4,
-        "4 first, as the share of the image that the papers cut? Count how"
-        " many tokens can then attend to each other",
+        "overfitting" not in got.values(),
+        "overfitting means: the training loss is low and the test loss is not. Compare"
+        " the training loss first",
     )
-    expect(
-        got[-1] == 4,
-        "patches of 4 leave four tokens: can a digit be told from them better?",
-    )
-    ...
+    unknown = set(got.values()) - set(FAULTS.values())
+    expect(not unknown, f"choose among {', '.join(FAULTS.values())}; got {unknown}")
+    hints = {
+        "rate": "one model never gets below the cost of a blind guess",
+        "positions": "one model learns, but stays far from the others on training *and*"
+        " test images: what can it not tell apart?",
+        "eval": "in one the test loss does not lie where it should beside the training"
+        " loss: what was still switched on?",
+        "warm-up": "one starts far above a blind guess and recovers: what would have"
+        " kept its first steps small?",
+    }
+    for letter, fault in FAULTS.items():
+        expect(got[letter] == fault, f"{letter} is not {got[letter]}: {hints[fault]}")
+
+
+@exercise("7.4", "Why is the small CNN ahead?", "choose", minutes=3)
+def why_a_cnn(answer) -> None:
+    hints = {
+        "A": "the clinic knows too small models by their training loss; this one learns"
+        " its training images to the last",
+        "C": "every pixel is in some token, and a weighted sum with learned weights can"
+        " keep what it needs",
+        "D": "both were trained by the same fit, with the same AdamW",
+    }
+    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
+    expect(answer == "B", hints.get(answer, ""))

@@ -127,32 +127,33 @@ def dropped(rows: Mapping[str, Tensor]) -> Figure:
     return fig
 
 
-def depth_diagnostics(
-    lengths: Mapping[str, Sequence[float]], gradients: Mapping[str, Sequence[float]]
-) -> Figure:
-    """Length of a token after each block, and the gradient of each block's weights."""
-    fig, (left, right) = figure(1, 2, height=3.5)
+def depth_diagnostics(measured: Mapping[str, Tensor]) -> Figure:
+    """Lengths of tokens and of gradients, `starts 2 blocks`, for each wiring."""
+    fig, axes = figure(1, 2, height=3.6)
+    labels = ("mean length of a token", "length of the gradient")
     styles = zip((BLUE, VERMILION), ("o-", "s--"), strict=True)
-    for name, (color, style) in zip(lengths, styles, strict=True):
-        options = {"color": color, "label": name}
-        left.plot(range(len(lengths[name])), lengths[name], style, **options)
-        blocks = range(1, len(gradients[name]) + 1)
-        right.plot(blocks, gradients[name], style, **options)
-    left.set(xlabel="blocks passed", ylabel="mean length of a token", ylim=(0, None))
-    right.set(xlabel="block", ylabel="length of its gradient", ylim=(0, None))
-    left.legend(frameon=False)
-    right.legend(frameon=False)
+    for (name, starts), (color, style) in zip(measured.items(), styles, strict=True):
+        blocks = range(1, starts.shape[-1] + 1)
+        for ax, lines in zip(axes, starts.unbind(1), strict=True):
+            ax.plot(blocks, lines.T, style[1:], color=color, lw=0.8, alpha=0.4)
+            ax.plot(blocks, lines.mean(dim=0), style, color=color, lw=2, label=name)
+    for ax, label in zip(axes, labels, strict=True):
+        ax.set(xlabel="block", ylabel=label, ylim=(0, None))
+    axes[0].legend(frameon=False)
     return fig
 
 
-def learning(losses: Mapping[str, list[list[float]]], guessing: float) -> Figure:
-    """Training losses of two kinds of models, some of each, and the loss of guessing."""
-    fig, (ax,) = figure(width=7, height=3.4)
-    styles = zip((BLUE, VERMILION), ("-", "--"), strict=True)
-    for (name, curves), (color, style) in zip(losses.items(), styles, strict=True):
-        for i, curve in enumerate(curves):
-            ax.plot(curve, style, color=color, lw=2, label="" if i else name)
-    ax.axhline(guessing, color=BLACK, ls=":", label="guessing, ln 10")
-    ax.set(xlabel="training step", ylabel="loss on 32 digits", ylim=(0, None))
-    ax.legend(frameon=False, loc="lower left")
+def learning(
+    losses: Mapping[str, Mapping[str, Sequence[float]]], guessing: float
+) -> Figure:
+    """Training losses of two models, a chart for each start, and that of guessing."""
+    fig, axes = figure(1, len(losses), height=3.4, sharey=True)
+    for ax, (title, curves) in zip(axes, losses.items(), strict=True):
+        styles = zip((BLUE, VERMILION), ("-", "--"), strict=True)
+        for (name, curve), (color, style) in zip(curves.items(), styles, strict=True):
+            ax.plot(curve, style, color=color, lw=2, label=name)
+        ax.axhline(guessing, color=BLACK, ls=":", label="guessing, ln 10")
+        ax.set(xlabel="training step", title=title, ylim=(0, None))
+    axes[0].set_ylabel("loss on 20 digits")
+    axes[0].legend(frameon=False, loc="lower left")
     return fig

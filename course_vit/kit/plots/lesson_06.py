@@ -144,3 +144,14 @@ def growing_apart(distances: Sequence[float]) -> Figure:
     ax.set_xticks(range(len(distances)))
     ax.set_ylim(bottom=0)
     return fig
+
+
+def early_guesses(right: Tensor, labels: Sequence[int]) -> Figure:
+    """Probability of the right class after each block, `blocks images`."""
+    fig, (ax,) = figure(width=6.5, height=3.2)
+    for line, label, marker in zip(right.T, labels, "os^Dvx", strict=True):
+        ax.plot(range(len(line)), line, marker=marker, label=f"a {label}")
+    ax.set(xlabel="blocks passed", ylabel="probability of the right digit")
+    ax.set_xticks(range(len(right)))
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig

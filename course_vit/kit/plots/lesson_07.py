@@ -48,7 +48,9 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def draw_losses(ax: Axes, history: Sequence[Mapping[str, float]]) -> None:
     epochs = [record["epoch"] for record in history]
-    ax.plot(epochs, [r["loss"] for r in history], color=BLUE, ls="-", lw=2, label="training")
+    ax.plot(
+        epochs, [r["loss"] for r in history], color=BLUE, ls="-", lw=2, label="training"
+    )
     ax.plot(
         epochs,
         [record["val_loss"] for record in history],
@@ -73,13 +75,18 @@ def confusion(counts: Tensor, names: Sequence[str]) -> Figure:
             if count:
                 color = "white" if count > counts.max() / 2 else "black"
                 weight = "normal" if x == y else "bold"
-                style = {"color": color, "weight": weight, "ha": "center", "va": "center"}
+                style = {
+                    "color": color,
+                    "weight": weight,
+                    "ha": "center",
+                    "va": "center",
+                }
                 ax.text(x, y, count, **style)
     return fig
 
 
 def by_seed(rows: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
-    """A dot per seed and a bar at the mean: names down, accuracy in percent to the right.
+    """A dot per seed and a bar at the mean; names stand left, accuracies below.
 
     `rows` maps a name to its series; each series has its own colour and marker.
     """
@@ -87,14 +94,16 @@ def by_seed(rows: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Fi
     styles = [(BLUE, "o", 0.14), (VERMILION, "s", -0.14)]
     series = list(next(iter(rows.values())))
     for y, results in enumerate(reversed(rows.values())):
-        for (color, marker, lift), values in zip(styles, results.values(), strict=False):
+        for (color, marker, lift), values in zip(
+            styles, results.values(), strict=False
+        ):
             place = y + (lift if len(series) > 1 else 0)
             ax.plot(values, [place] * len(values), marker, color=color, ms=5, alpha=0.6)
             ax.plot(sum(values) / len(values), place, "|", color=color, ms=16, mew=3)
     for (color, marker, _), name in zip(styles, series, strict=False):
         ax.plot([], [], marker, color=color, label=name)
     if len(series) > 1:
-        ax.legend(frameon=False, loc="upper left")
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     ax.set_yticks(range(len(rows)), list(reversed(rows)))
     ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
     ax.grid(axis="x", alpha=0.3)
@@ -105,14 +114,15 @@ def clinic(patients: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Training and test loss of each patient, all on the same axes."""
     columns = 3
     rows = -(-len(patients) // columns)
-    fig, axes = figure(rows, columns, height=2.6 * rows, sharex=True, sharey=True)
+    fig, axes = figure(rows, columns, height=2.4 * rows, sharey=True)
     for ax, (name, history) in zip(axes, patients.items(), strict=True):
         draw_losses(ax, history)
         blind_guess(ax)
-        ax.set(title=name, ylim=(0, 3.2))
+        ax.set(title=name, ylim=(0, 3.2), xticks=[1, len(history) // 2, len(history)])
     axes[0].legend(frameon=False)
-    for ax in axes:
-        ax.label_outer()
+    for i, ax in enumerate(axes):
+        ax.set(ylabel="" if i % columns else "loss")
+        ax.set(xlabel="epoch" if i >= len(axes) - columns else "")
     return fig
 
 
