@@ -38,7 +38,7 @@ lab: $(LAB_ENV)  ## open the course in JupyterLab (the first time: install it)
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
 test-browser: $(TEST_ENV)  ## run every notebook in JupyterLab in a real browser
-	$(PY) -m pytest -m browser --durations=10 tests
+	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py
 
 test-offline:  ## run the notebooks with the network off (Linux)
 	@unshare --map-root-user --net ip link set lo up || { echo "make test-offline needs \
@@ -46,7 +46,7 @@ test-offline:  ## run the notebooks with the network off (Linux)
 	$(MAKE) check-notebooks OFFLINE=1
 
 test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
-	$(PY) -m pytest -m gpu --durations=10 tests
+	$(PY) -m pytest -m gpu --durations=10 tests/test_gpu.py
 	$(PY) -m pytest --device cuda --durations=10 tests/test_parity.py
 
 check-export: $(TEST_ENV)  ## is every module what its notebook prints?

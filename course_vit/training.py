@@ -241,15 +241,9 @@ def run_settings(
         rule = "at least one epoch of one batch is needed"
         raise ValueError(f"{rule}, got {epochs=}, {batches=}")
     weights = sum(p.numel() for p in model.parameters())
-    return {
-        "model": f"{type(model).__name__} of {weights:,} weights",
-        "batches": batches,
-        "epochs": epochs,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "warmup": warmup,
-        "clip_norm": clip_norm,
-    }
+    settings = {"model": f"{type(model).__name__} of {weights:,} weights"}
+    settings |= {"batches": batches, "epochs": epochs, "warmup": warmup}
+    return settings | {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}
 
 
 def save_run(

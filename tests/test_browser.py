@@ -40,9 +40,13 @@ RUN_ALL = """async path => {
 }"""
 # Text that is wider than its place is cut off, or needs a scroll bar to be read.
 TOO_WIDE = """() =>
-  [...document.querySelectorAll('.jp-Notebook :is(.cm-scroller, .jp-RenderedText pre)')]
+  [...document.querySelectorAll('.jp-Notebook :is(.cm-scroller, .jp-RenderedMarkdown)')]
   .filter(box => box.scrollWidth > box.clientWidth + 1)
   .map(box => box.textContent)"""
+DEAD_LINKS = """() =>
+  [...document.querySelectorAll('.jp-RenderedMarkdown a[href^="#"]')]
+  .map(link => decodeURIComponent(link.hash.slice(1)))
+  .filter(name => !document.querySelector(`[data-jupyter-id="${CSS.escape(name)}"]`))"""
 SCROLLED = "document.querySelector('.jp-WindowedPanel-outer')"
 
 
@@ -150,6 +154,7 @@ def test_a_notebook_runs_to_its_end(page, path):
         assert image.is_visible()
         assert image.evaluate("image => image.complete && image.naturalWidth > 0")
     assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(DEAD_LINKS) == []
     if folder := os.environ.get("SCREENSHOTS"):
         height = 150 + page.evaluate(f"{SCROLLED}.scrollHeight")
         page.set_viewport_size({"width": 1300, "height": height})

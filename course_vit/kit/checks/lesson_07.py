@@ -106,7 +106,7 @@ def faults(answer) -> None:
     unknown = set(got.values()) - set(FAULTS.values())
     expect(not unknown, f"choose among {', '.join(FAULTS.values())}; got {unknown}")
     hints = {
-        "rate": "one model never gets below the cost of a blind guess",
+        "rate": "one model jumps about a blind guess for half of its run",
         "positions": "one model learns, but stays far from the others on training *and*"
         " test images: what can it not tell apart?",
         "eval": "in one the test loss does not lie where it should beside the training"

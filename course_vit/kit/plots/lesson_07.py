@@ -105,7 +105,10 @@ def by_seed(rows: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Fi
     if len(series) > 1:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     ax.set_yticks(range(len(rows)), list(reversed(rows)))
-    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    lowest = min(
+        min(values) for results in rows.values() for values in results.values()
+    )
+    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4), xlim=(lowest - 2, 100.4))
     ax.grid(axis="x", alpha=0.3)
     return fig
 

@@ -1,0 +1,99 @@
+"""Stored runs: small, complete, and made by the command that claims to make them."""
+
+import pytest
+import torch
+
+from course_vit.kit import results
+from course_vit.kit.data import load_data
+from course_vit.kit.results import RUNS, small_cnn, stored, stored_model, vit
+from course_vit.training import evaluate
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stored_run_has_a_result_for_every_training(name):
+    rows: dict[str, int] = {}
+    for row, *_ in RUNS[name]():
+        rows[row] = rows.get(row, 0) + 1
+    table = stored(name)
+    assert {row: len(cell["accuracy"]) for row, cell in table.items()} == rows
+    assert all(0 <= a <= 100 for cell in table.values() for a in cell["accuracy"])
+
+
+def test_stored_files_are_small():
+    for path in results.FOLDER.iterdir():
+        assert path.stat().st_size < 1_000_000, path.name
+
+
+def test_a_run_that_is_not_stored_is_refused_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"one of clinic, comparison, .*; got 'miracle'"
+    ):
+        stored("miracle")
+    with pytest.raises(SystemExit, match=r"runs are comparison, .*; got miracle"):
+        results.main(["miracle"])
+
+
+def test_the_stored_model_reads_digits():
+    model = stored_model()
+    assert not model.training
+    assert evaluate(model, load_data(seed=0).test)["accuracy"] > 0.97
+
+
+def test_a_training_gives_accuracy_seconds_and_curve():
+    options = {"epochs": 2, "few_images": 128, "history": True}
+    result = vit(**options, sizes={"depth": 1}, patch_size=4)
+    assert set(result) == {"accuracy", "seconds", "history"}
+    assert [record["epoch"] for record in result["history"]] == [1, 2]
+    again = vit(**options, sizes={"depth": 1}, patch_size=4)
+    assert again["history"] == result["history"], "a seed decides everything"
+
+
+def test_forgetting_eval_is_what_it_says():
+    """With eval forgotten, dropout makes two evaluations differ."""
+    options = {"epochs": 1, "few_images": 128, "history": True, "patch_size": 4}
+    sizes = {"depth": 1, "drop_rate": 0.5}
+    right, wrong = (
+        vit(**options, sizes=sizes, forget_eval=forget)["history"][0]
+        for forget in (False, True)
+    )
+    assert right["loss"] == wrong["loss"]
+    assert right["val_loss"] != wrong["val_loss"]
+
+
+def test_the_rival_is_smaller_than_the_transformer():
+    assert small_cnn(3, 7)(torch.rand(2, 3, 8, 8)).shape == (2, 7)
+    sizes = [
+        sum(p.numel() for p in m.parameters()) for m in (small_cnn(), stored_model())
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_table_is_written_whole(tmp_path, monkeypatch, capsys):
+    """Rows as in the table, lists in the order of the seeds, progress in words."""
+
+    class Pool:
+        def submit(self, train, **settings):
+            from concurrent.futures import Future
+
+            future = Future()
+            future.set_result(train(**settings))
+            return future
+
+    def train(seed):
+        return {"accuracy": 90.0 + seed, "seconds": 0.1}
+
+    jobs = [
+        ("one", train, {"seed": 0}),
+        ("two", train, {"seed": 0}),
+        ("one", train, {"seed": 1}),
+    ]
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setitem(results.RUNS, "trial", lambda: iter(jobs))
+    results.make("trial", Pool())
+    assert stored("trial") == {
+        "one": {"accuracy": [90.0, 91.0], "seconds": [0.1, 0.1]},
+        "two": {"accuracy": [90.0], "seconds": [0.1]},
+    }
+    said = capsys.readouterr().out
+    assert "trial 3/3, " in said
+    assert "one: 91.0 %, 0.1 s" in said
