@@ -1,7 +1,7 @@
 """Vision Transformers, built step by step; each module is printed from its lesson.
 
-All names of the lessons can be imported from here. They are loaded when first asked for:
-`import course_vit` itself loads no torch.
+All names of the lessons can be imported from here. They are loaded when first asked
+for: `import course_vit` itself loads no torch.
 """
 
 from importlib import import_module

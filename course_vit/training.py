@@ -234,15 +234,15 @@ def run_settings(
     weight_decay: float,
     warmup: float,
     clip_norm: float,
-) -> dict[str, int | float | str]:
+) -> dict[str, object]:
     """What a run is known by; raises ValueError without an epoch or a batch."""
     batches = len(loader)
     if epochs < 1 or batches < 1:
         rule = "at least one epoch of one batch is needed"
         raise ValueError(f"{rule}, got {epochs=}, {batches=}")
     weights = sum(p.numel() for p in model.parameters())
-    settings = {"model": f"{type(model).__name__} of {weights:,} weights"}
-    settings |= {"batches": batches, "epochs": epochs, "warmup": warmup}
+    size = f"{type(model).__name__} of {weights:,} weights"
+    settings = {"model": size, "batches": batches, "epochs": epochs, "warmup": warmup}
     return settings | {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}
 
 

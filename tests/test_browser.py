@@ -127,7 +127,7 @@ def page(lab, browser):
     wrong = []
     page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
     page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-    page.on("response", lambda r: r.ok or wrong.append(f"{r.status}: {r.url}"))
+    page.on("response", lambda r: r.status < 400 or wrong.append(f"no answer: {r.url}"))
     page.goto(f"{lab}/lab?token=secret&reset")
     page.wait_for_function("window.jupyterapp")
     yield page
