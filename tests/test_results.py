@@ -46,6 +46,8 @@ def test_a_training_gives_accuracy_seconds_and_curve():
     assert [record["epoch"] for record in result["history"]] == [1, 2]
     again = vit(**options, sizes={"depth": 1}, patch_size=4)
     assert again["history"] == result["history"], "a seed decides everything"
+    fewer = vit(**options | {"few_images": 64}, sizes={"depth": 1}, patch_size=4)
+    assert fewer["history"] != result["history"]
 
 
 def test_forgetting_eval_is_what_it_says():
