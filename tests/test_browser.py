@@ -131,6 +131,7 @@ def page(lab, browser):
     page.goto(f"{lab}/lab?token=secret&reset")
     page.wait_for_function("window.jupyterapp")
     yield page
+    page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
     page.close()
     assert not wrong
 

@@ -5,7 +5,10 @@ import torch
 
 from course_vit.kit import results
 from course_vit.kit.data import load_data
-from course_vit.kit.results import RUNS, small_cnn, stored, stored_model, vit
+from course_vit.kit.results import __main__ as command
+from course_vit.kit.results import small_cnn, stored, stored_model
+from course_vit.kit.results.__main__ import RUNS
+from course_vit.kit.results.lesson_07 import vit
 from course_vit.training import evaluate
 
 
@@ -30,7 +33,7 @@ def test_a_run_that_is_not_stored_is_refused_with_the_known_ones():
     ):
         stored("miracle")
     with pytest.raises(SystemExit, match=r"runs are comparison, .*; got miracle"):
-        results.main(["miracle"])
+        command.main(["miracle"])
 
 
 def test_the_stored_model_reads_digits():
@@ -90,8 +93,9 @@ def test_a_table_is_written_whole(tmp_path, monkeypatch, capsys):
         ("one", train, {"seed": 1}),
     ]
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setitem(results.RUNS, "trial", lambda: iter(jobs))
-    results.make("trial", Pool())
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    monkeypatch.setitem(RUNS, "trial", lambda: iter(jobs))
+    command.make("trial", Pool())
     assert stored("trial") == {
         "one": {"accuracy": [90.0, 91.0], "seconds": [0.1, 0.1]},
         "two": {"accuracy": [90.0], "seconds": [0.1]},

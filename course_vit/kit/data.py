@@ -130,6 +130,35 @@ def split_digits(seed: int, new_writers: bool) -> list[Dataset]:
     return [TensorDataset(images[part], labels[part]) for part in parts]
 
 
+def cluttered_digits(number: int, seed: int, test: bool = False) -> TensorDataset:
+    """Made images, `n 1 24 24`: a real digit anywhere, over six scraps of others.
+
+    A scrap is 4 x 4 pixels of any digit. Training images are made of the first 1,437
+    digits, test images of the last 360, by other hands. `seed` decides everything.
+    """
+    images, labels = digit_images()
+    part = slice(-360, None) if test else slice(-360)
+    images, labels = images[part, 0], labels[part]
+    source, each = torch.Generator().manual_seed(seed), torch.arange(number)
+
+    def draw(below: int) -> Tensor:
+        return torch.randint(below, (number,), generator=source)
+
+    def window(where: Tensor, width: int, side: int) -> tuple[Tensor, ...]:
+        """A square of each image, at a random place, as an index."""
+        top, left = (draw(width - side + 1)[:, None] + torch.arange(side) for _ in "yx")
+        return where[:, None, None], top[:, :, None], left[:, None, :]
+
+    canvas, digit = torch.zeros(number, 24, 24), draw(len(images))
+    for _ in range(6):
+        scrap = images[window(draw(len(images)), 8, 4)]
+        place = window(each, 24, 4)
+        canvas[place] = torch.maximum(canvas[place], scrap)
+    place = window(each, 24, 8)
+    canvas[place] = torch.maximum(canvas[place], images[digit])
+    return TensorDataset(canvas[:, None], labels[digit])
+
+
 def open_download(
     name: str, root: Path, download: bool
 ) -> tuple[Dataset, Dataset, list[str]]:

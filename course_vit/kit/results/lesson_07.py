@@ -1,56 +1,23 @@
-"""The long runs behind the figures: `python -m course_vit.kit.results`, `make results`.
+"""The trainings behind lesson 7: the whole digits, each setting in turn."""
 
-Every run is a table of trainings and is written to one small file in `stored/`, which
-the notebooks read with `stored(name)`. With names behind it the command makes those
-only: `python -m course_vit.kit.results clinic patches`.
-"""
-
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ..training import cross_entropy, evaluate, fit, init_narrow, random_affine
-from ..vision_transformer import VisionTransformer
-from .data import ImageData, load_data
+from ...training import cross_entropy, evaluate, fit, init_narrow, random_affine
+from ...vision_transformer import VisionTransformer
+from ..data import ImageData, load_data
+from . import SMALL, Job, small_cnn
 
-FOLDER = Path(__file__).parent / "stored"
 SEEDS = range(5)
-SMALL: dict[str, Any] = {
-    "embed_dim": 64,
-    "depth": 3,
-    "num_heads": 4,
-    "mlp_ratio": 2.0,
-    "pool": "mean",
-}
 LARGE = SMALL | {"embed_dim": 96, "depth": 4}
 MEDIUM = {"epochs": 30, "lr": 2e-3, "augment": random_affine}
 LONG = {"epochs": 70, "lr": 1e-3, "augment": random_affine, "sizes": LARGE}
-
-
-def stored(name: str) -> dict:
-    """What a long run found; raises ValueError for a run that is not stored."""
-    path = FOLDER / f"{name}.json"
-    if not path.exists():
-        names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json")))
-        raise ValueError(f"name must be one of {names}; got {name!r}")
-    return json.loads(path.read_text("utf-8"))
-
-
-def stored_model() -> VisionTransformer:
-    """A Vision Transformer that reads digits, with a class token, in eval mode."""
-    model = VisionTransformer(8, 2, 1, 10, **SMALL | {"pool": "token"})
-    model.load_state_dict(torch.load(FOLDER / "digit_model.pt", weights_only=True))
-    return model.eval()
 
 
 # The trainings, each a function of its settings
@@ -107,16 +74,6 @@ def result_of(model: nn.Module, data: ImageData, start: float) -> dict[str, Any]
     }
 
 
-def small_cnn(in_chans: int = 1, num_classes: int = 10) -> nn.Sequential:
-    """The rival: three convolutions, a mean over all places, a linear layer."""
-    layers: list[nn.Module] = []
-    for before, after in ((in_chans, 32), (32, 64), (64, 64)):
-        conv = nn.Conv2d(before, after, kernel_size=3, padding=1)
-        layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
-    return nn.Sequential(*layers, *head)
-
-
 def cnn(*, seed: int, new_writers: bool) -> dict:
     """Train the small CNN on digits."""
     data = load_data(seed=seed, new_writers=new_writers)
@@ -149,8 +106,6 @@ def without_network(*, name: str, seed: int, new_writers: bool) -> dict:
 
 
 # The tables: the row that a training belongs to, its function, its settings
-
-Job = tuple[str, Callable[..., dict], dict]
 
 
 def comparison(new_writers: bool = False) -> Iterator[Job]:
@@ -204,54 +159,4 @@ def clinic() -> Iterator[Job]:
         yield name, vit, usual | settings
 
 
-RUNS = {
-    run.__name__: run for run in (comparison, new_writers, positions, patches, clinic)
-}
-
-
-def make(name: str, pool: ProcessPoolExecutor) -> None:
-    """Do every training of a run, say each result, write the table."""
-    jobs = list(RUNS[name]())
-    futures = {
-        pool.submit(train, **settings): i
-        for i, (*_, train, settings) in enumerate(jobs)
-    }
-    results: dict[int, dict] = {}
-    for future in as_completed(futures):
-        i = futures[future]
-        result = results[i] = future.result()
-        said = f"{jobs[i][0]}: {result['accuracy']} %, {result['seconds']} s"
-        print(f"{name} {len(results)}/{len(jobs)}, {said}", flush=True)
-    table: dict = {}
-    for i, (row, *_) in enumerate(jobs):
-        for key, value in results[i].items():
-            table.setdefault(row, {}).setdefault(key, []).append(value)
-    text = json.dumps(table, indent=1)
-    (FOLDER / f"{name}.json").write_text(f"{text}\n", "utf-8")
-
-
-def make_digit_model() -> None:
-    """Train the model that `stored_model` gives, and keep its weights."""
-    sizes = {"pool": "token"}
-    result = vit(sizes=sizes, epochs=60, augment=random_affine, weights=True)
-    torch.save(result["weights"], FOLDER / "digit_model.pt")
-    print(f"digit_model: {result['accuracy']} %, {result['seconds']} s", flush=True)
-
-
-def main(names: list[str]) -> None:
-    """Make the runs of these names, or all."""
-    known = [*RUNS, "digit_model"]
-    if unknown := set(names) - set(known):
-        sys.exit(f"runs are {', '.join(known)}; got {', '.join(sorted(unknown))}")
-    FOLDER.mkdir(exist_ok=True)
-    spawn, one_thread = get_context("spawn"), torch.set_num_threads
-    with ProcessPoolExecutor(None, spawn, one_thread, (1,)) as pool:
-        for name in names or known:
-            if name in RUNS:
-                make(name, pool)
-            else:
-                pool.submit(make_digit_model).result()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+RUNS = (comparison, new_writers, positions, patches, clinic)

@@ -1,0 +1,65 @@
+"""Make the long runs: `python -m course_vit.kit.results`, `make results`.
+
+With names behind it the command makes those only: `python -m course_vit.kit.results
+clinic patches`.
+"""
+
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import torch
+
+from ...training import random_affine
+from . import FOLDER, lesson_07
+
+RUNS = {run.__name__: run for run in lesson_07.RUNS}
+
+
+def make(name: str, pool: ProcessPoolExecutor) -> None:
+    """Do every training of a run, say each result, write the table."""
+    jobs = list(RUNS[name]())
+    futures = {
+        pool.submit(train, **settings): i
+        for i, (*_, train, settings) in enumerate(jobs)
+    }
+    results: dict[int, dict] = {}
+    for future in as_completed(futures):
+        i = futures[future]
+        result = results[i] = future.result()
+        said = f"{jobs[i][0]}: {result['accuracy']} %, {result['seconds']} s"
+        print(f"{name} {len(results)}/{len(jobs)}, {said}", flush=True)
+    table: dict = {}
+    for i, (row, *_) in enumerate(jobs):
+        for key, value in results[i].items():
+            table.setdefault(row, {}).setdefault(key, []).append(value)
+    text = json.dumps(table, indent=1)
+    (FOLDER / f"{name}.json").write_text(f"{text}\n", "utf-8")
+
+
+def make_digit_model() -> None:
+    """Train the model that `stored_model` gives, and keep its weights."""
+    sizes = {"pool": "token"}
+    result = lesson_07.vit(sizes=sizes, epochs=60, augment=random_affine, weights=True)
+    torch.save(result["weights"], FOLDER / "digit_model.pt")
+    print(f"digit_model: {result['accuracy']} %, {result['seconds']} s", flush=True)
+
+
+def main(names: list[str]) -> None:
+    """Make the runs of these names, or all."""
+    known = [*RUNS, "digit_model"]
+    if unknown := set(names) - set(known):
+        sys.exit(f"runs are {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    FOLDER.mkdir(exist_ok=True)
+    spawn, one_thread = get_context("spawn"), torch.set_num_threads
+    with ProcessPoolExecutor(None, spawn, one_thread, (1,)) as pool:
+        for name in names or known:
+            if name in RUNS:
+                make(name, pool)
+            else:
+                pool.submit(make_digit_model).result()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
