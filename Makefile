@@ -47,7 +47,7 @@ test-offline:  ## run the notebooks with the network off (Linux)
 
 test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
 	$(PY) -m pytest -m gpu --durations=10 tests/test_gpu.py
-	$(PY) -m pytest --device cuda --durations=10 tests/test_parity.py
+	$(PY) -m pytest --device cuda --durations=10 tests/test_parity*.py
 
 check-export: $(TEST_ENV)  ## is every module what its notebook prints?
 	$(PY) -m course_vit export --check
@@ -76,7 +76,7 @@ notebooks: $(TEST_ENV)  ## run every notebook from the top and store its outputs
 	COURSE_VIT_QUIET=1 $(PY) -m jupyter execute --inplace notebooks/*.ipynb
 	$(STRIP) notebooks/*.ipynb
 
-results: $(TEST_ENV)  ## run the long trainings and store their curves (minutes)
+results: $(TEST_ENV)  ## run the long trainings and store what they find (an hour)
 	$(PY) -m course_vit.kit.results
 
 lock: $(TEST_ENV)  ## renew requirements.txt from pyproject.toml

@@ -15,6 +15,9 @@ _MODULES = (
     "encoder_block",
     "vision_transformer",
     "training",
+    "looking_inside",
+    "deit",
+    "t2t",
     "kit.models",
 )
 

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ __all__ = [
 # --- 7.2 One batch first ---
 
 Loader = DataLoader | Sequence[tuple[Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Any, Tensor], Tensor]
 
 
 def cross_entropy(

@@ -15,7 +15,13 @@ import torch
 from PIL import Image
 
 from course_vit.kit import data as kit_data
-from course_vit.kit.data import DOWNLOADS, digit_images, load_data, photograph
+from course_vit.kit.data import (
+    DOWNLOADS,
+    cluttered_digits,
+    digit_images,
+    load_data,
+    photograph,
+)
 
 COUNTS = (12, 7)
 NOISE = np.random.default_rng(0)
@@ -292,3 +298,33 @@ def test_a_download_is_compared_with_its_checksum(
         return
     assert len(load_data("mnist", root=root, download=True).test.dataset) == COUNTS[1]
     load_data("mnist", root=root)  # the second time without
+
+
+# Clutter
+
+
+def test_clutter_is_a_digit_over_scraps_and_a_seed_decides():
+    images, labels = cluttered_digits(300, seed=0).tensors
+    assert images.shape == (300, 1, 24, 24)
+    assert 0 <= images.min() < images.max() <= 1
+    again = cluttered_digits(300, seed=0).tensors
+    assert torch.equal(images, again[0])
+    assert torch.equal(labels, again[1])
+    assert not torch.equal(images, cluttered_digits(300, seed=1).tensors[0])
+    assert labels.bincount(minlength=10).min() >= 15
+    lit = (images > 0).float().mean(dim=0)[0]
+    middle, corner = lit[8:16, 8:16].mean(), lit[:4, :4].mean()
+    assert 0 < corner < middle, "pieces lie anywhere inside"
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_the_digit_is_whole_and_by_the_right_hands(test):
+    digits, names = digit_images()
+    part = slice(-360, None) if test else slice(-360)
+    sources = list(zip(digits[part, 0], names[part], strict=True))
+    for image, label in cluttered_digits(8, seed=3, test=test):
+        windows = image[0].unfold(0, 8, 1).unfold(1, 8, 1).flatten(0, 1)
+        whole = [
+            name for digit, name in sources if (windows >= digit).all((1, 2)).any()
+        ]
+        assert label in whole

@@ -10,6 +10,12 @@ def test_every_listed_name_is_one_model(package):
     with torch.device("meta"):
         for name in names:
             model = package.create_model(name)
+            assert ("distilled" in name) == (model.num_prefix_tokens == 2)
+            if name.startswith("t2t"):
+                layer = model.tokens_to_token.attention1
+                transformer = isinstance(layer, package.TokenTransformer)
+                assert ("_t_" in name) == transformer
+                continue
             ph, pw = model.patch_embed.patch_size
             height, width = model.patch_embed.img_size
             assert ph == pw
@@ -40,7 +46,7 @@ def test_an_override_may_replace_a_published_size(package):
         ("vit_tiny_patch16", "vit_tiny_patch16_224, "),
         ("ViT-B/16", ""),
         ("vit_base_patch16_244", "vit_base_patch16_224, "),
-        ("resnet", "none"),
+        ("alexnet", "none"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest_ones(package, name, close):

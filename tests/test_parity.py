@@ -1,8 +1,4 @@
-"""Our ViT equals timm, torchvision, Hugging Face and vit-pytorch, number for number.
-
-Every parameter is drawn, biases and norms too: with the usual first weights a forgotten
-bias is invisible. Distances are in units of the standard deviation of the answer.
-"""
+"""Our ViT equals timm, torchvision, Hugging Face and vit-pytorch, number for number."""
 
 from functools import lru_cache, partial
 from itertools import product
@@ -11,6 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
+from weights import TOLERANCE, answer, distance, drawn, renamed, with_weights
 
 
 class Size(NamedTuple):
@@ -39,7 +36,6 @@ PUBLISHED = {
     "vit_huge_patch32_224": Size(224, 32, 1280, 32, 16, 634_960_360),
 }
 TINY = "vit_tiny_patch16_224"
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 8e-6}
 
 
 # The peers: each a model of a given size, and the names of its weights
@@ -95,98 +91,8 @@ PEERS = {
     "torchvision": torchvision_vit,
 }
 
-NAMES = {
-    "timm": {},
-    "torchvision": {
-        "cls_token": "class_token",
-        "pos_embed": "encoder.pos_embedding",
-        "patch_embed.proj": "conv_proj",
-        "blocks.": "encoder.layers.encoder_layer_",
-        "norm1": "ln_1",
-        "attn.qkv.": "self_attention.in_proj_",
-        "attn.proj": "self_attention.out_proj",
-        "norm2": "ln_2",
-        "mlp.fc1": "mlp.0",
-        "mlp.fc2": "mlp.3",
-        "norm.": "encoder.ln.",
-        "head.": "heads.head.",
-    },
-    "transformers": {
-        "cls_token": "vit.embeddings.cls_token",
-        "pos_embed": "vit.embeddings.position_embeddings",
-        "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",
-        "blocks.": "vit.layers.",
-        "norm1": "layernorm_before",
-        "attn.qkv": "attention.qkv_proj",
-        "attn.proj": "attention.o_proj",
-        "norm2": "layernorm_after",
-        "norm.": "vit.layernorm.",
-        "head.": "classifier.",
-    },
-    "vit_pytorch": {
-        "blocks.": "layers.",
-        "norm1": "0.norm",
-        "attn.qkv": "0.to_qkv",
-        "attn.proj": "0.to_out.0",
-        "norm2": "1.net.0",
-        "mlp.fc1": "1.net.1",
-        "mlp.fc2": "1.net.4",
-    },
-}
-
-
-def renamed(state, peer):
-    """The same weights under the names of a peer."""
-    theirs = {}
-    for key, tensor in state.items():
-        for our_part, their_part in NAMES[peer].items():
-            key = key.replace(our_part, their_part)
-        if "qkv_proj" in key:  # transformers keeps three layers
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                theirs[key.replace("qkv_proj", f"{letter}_proj")] = part
-        else:
-            theirs[key] = tensor
-    return theirs
-
 
 # The comparison
-
-
-def drawn(build, dtype=torch.float64):
-    """Weights for every key: activations stay of order one, no bias is small."""
-    with torch.device("meta"):
-        state = build().state_dict()
-    torch.manual_seed(0)
-    for key, tensor in state.items():
-        noise = torch.randn(tensor.shape)
-        if "norm" in key and key.endswith("weight"):
-            noise = 1 + 0.3 * noise
-        elif key.endswith("weight"):
-            noise *= tensor[0].numel() ** -0.5
-        else:
-            noise *= 0.5
-        state[key] = noise.to(dtype)
-    return state
-
-
-def with_weights(build, state):
-    """A model in eval whose every parameter is taken from `state`."""
-    with torch.device("meta"):
-        model = build()
-    model.load_state_dict(state, strict=True, assign=True)
-    assert not [name for name, buffer in model.named_buffers() if buffer.is_meta]
-    return model.eval()
-
-
-@torch.no_grad()
-def answer(model, images):
-    out = model(images)
-    return getattr(out, "logits", out)
-
-
-def distance(ours, theirs):
-    assert ours.shape == theirs.shape
-    return ((ours - theirs).abs().max() / theirs.std()).item()
 
 
 class Case(NamedTuple):

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from torch import nn
 
 from course_vit.kit import results
-from course_vit.kit.data import load_data
+from course_vit.kit.data import digit_images, load_data
 from course_vit.kit.results import __main__ as command
-from course_vit.kit.results import small_cnn, stored, stored_model
+from course_vit.kit.results import lesson_10, small_cnn, stored, stored_model
 from course_vit.kit.results.__main__ import RUNS
 from course_vit.kit.results.lesson_07 import vit
+from course_vit.kit.results.lesson_10 import ROWS, TASKS, few_digits, learn
 from course_vit.training import evaluate
 
 
@@ -103,3 +105,41 @@ def test_a_table_is_written_whole(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "trial 3/3, " in said
     assert "one: 91.0 %, 0.1 s" in said
+
+
+def test_few_digits_keep_their_test_apart():
+    train, test = few_digits(100, seed=0)
+    more, same_test = few_digits(1000, seed=0)
+    assert (len(train), len(more), len(test)) == (100, 1000, 797)
+    assert torch.equal(test.tensors[0], same_test.tensors[0])
+    assert torch.equal(more.tensors[0][:100], train.tensors[0])
+    everything = torch.cat([more.tensors[0], test.tensors[0]]).flatten(1)
+    images = digit_images()[0].flatten(1)
+    assert sorted(everything.tolist()) == sorted(images.tolist())
+    assert not torch.equal(few_digits(100, seed=1)[0].tensors[0], train.tensors[0])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_trains_its_model_with_its_teacher(row, monkeypatch):
+    """A few steps: each asks the teacher that its name promises."""
+    asked = []
+    monkeypatch.setitem(TASKS, "few digits", TASKS["few digits"]._replace(steps=4))
+
+    class Watched(lesson_10.DistillationLoss):
+        def __init__(self, teacher, kind, **options):
+            asked.append((teacher, kind))
+            super().__init__(teacher, kind, **options)
+
+    monkeypatch.setattr(lesson_10, "DistillationLoss", Watched)
+    result = learn(task="few digits", images=100, seed=0, **ROWS[row])
+    assert set(result) == {"images", "accuracy", "train", "seconds"}
+    again = learn(task="few digits", images=100, seed=0, **ROWS[row])
+    assert (again["accuracy"], again["train"]) == (result["accuracy"], result["train"])
+    if "soft" in row or "hard" in row:
+        assert {kind for _, kind in asked} == {row.split()[-1]}
+        assert isinstance(asked[0][0], nn.Sequential), "the small CNN"
+    elif "support" in row:
+        images = digit_images()[0][:3]
+        assert asked[0][0](images).sum(dim=-1).tolist() == [1, 1, 1]
+    else:
+        assert not asked

@@ -6,12 +6,17 @@ from typing import Any
 
 from torch import nn
 
+from ..deit import DEIT_SIZES, DISTILLED_SIZES, DistilledVisionTransformer
+from ..t2t import T2T_SIZES, T2TViT
 from ..vision_transformer import VIT_SIZES, VisionTransformer
 
 __all__ = ["create_model", "list_models"]
 
 FAMILIES: list[tuple[type[nn.Module], dict[str, dict[str, Any]]]] = [
     (VisionTransformer, VIT_SIZES),
+    (VisionTransformer, DEIT_SIZES),
+    (DistilledVisionTransformer, DISTILLED_SIZES),
+    (T2TViT, T2T_SIZES),
 ]
 
 

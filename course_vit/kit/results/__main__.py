@@ -12,9 +12,9 @@ from multiprocessing import get_context
 import torch
 
 from ...training import random_affine
-from . import FOLDER, lesson_07
+from . import FOLDER, lesson_07, lesson_10
 
-RUNS = {run.__name__: run for run in lesson_07.RUNS}
+RUNS = {run.__name__: run for run in (*lesson_07.RUNS, *lesson_10.RUNS)}
 
 
 def make(name: str, pool: ProcessPoolExecutor) -> None:

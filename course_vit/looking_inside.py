@@ -1,0 +1,136 @@
+"""Lesson 8. Looking inside.
+
+What a trained Vision Transformer looks at, block by block and head by head, and what a
+picture of it does not show.
+
+Letters: `b` images, `h` heads, `n` tokens that look, `m` tokens that are looked at, `d`
+width of a token, `gh gw` rows and columns of the patch grid.
+
+Printed from notebooks/08_looking_inside.ipynb: edit there, then `make export`.
+"""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "attention_maps",
+    "attention_rollout",
+    "mean_attention_distance",
+    "patch_filters",
+    "position_similarity",
+]
+
+
+# --- 8.2 Every map of a model ---
+
+
+@torch.no_grad()
+def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
+    """Who looks at whom in every block, `b c h w -> b h n m` each; rows sum to 1.
+
+    For every model with `embed` and `blocks` (lessons 6, 9 and 10). Computed again from
+    the tokens that enter a block: fused attention never forms the map, so a hook has
+    nothing to catch. In eval mode, without gradients; afterwards the model is in the
+    mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        x, maps = model.embed(images), []
+        for block in model.blocks:
+            maps.append(block.attn.attention_map(block.norm1(x)))
+            x = block(x)
+    finally:
+        model.train(was_training)
+    return maps
+
+
+# --- 8.4 Rollout ---
+
+
+def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
+    """Which first tokens each last one was mixed from, maps `b h n m -> b n m`.
+
+    Abnar and Zuidema 2020, sec. 3: heads are averaged, the residual path counts as much
+    as the attention (half a map, half the identity), and the later block multiplies
+    from the left. Rows sum to 1. Raises ValueError without a map.
+    """
+    if not len(maps):
+        raise ValueError("at least one map is needed, got none")
+    identity = torch.eye(maps[0].shape[-1]).to(maps[0])
+    rollout = identity
+    for weights in maps:
+        rollout = (weights.mean(dim=1) + identity) / 2 @ rollout
+    return rollout
+
+
+# --- 8.5 How far a head looks ---
+
+
+def mean_attention_distance(
+    maps: Sequence[Tensor],
+    patch_size: int | tuple[int, int],
+    num_prefix_tokens: int = 1,
+    grid_size: tuple[int, int] | None = None,
+) -> Tensor:
+    """How far every head looks, in pixels, maps `b h n m -> blocks h`.
+
+    Dosovitskiy et al. 2021, sec. 4.5: the distance between two patches, weighted by
+    attention, the mean over patches and images. Prefix tokens have no place: they are
+    left out and the rows sum to 1 again. `grid_size=None` means a square. Raises
+    ValueError if the patches do not fill the grid.
+    """
+    num_patches = maps[0].shape[-1] - num_prefix_tokens
+    gh, gw = grid_size or (isqrt(max(num_patches, 0)),) * 2
+    if num_patches < 1 or gh * gw != num_patches:
+        rule = f"{num_prefix_tokens} + {gh} * {gw}"
+        raise ValueError(f"maps must have {rule} tokens, got {maps[0].shape[-1]}")
+    ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+    y, x = torch.meshgrid(ph * torch.arange(gh), pw * torch.arange(gw), indexing="ij")
+    places = torch.stack([y.flatten(), x.flatten()], dim=1).to(maps[0])
+    distance = (places[:, None] - places).norm(dim=-1)
+    means = []
+    for weights in maps:
+        patches = weights[..., num_prefix_tokens:, num_prefix_tokens:]
+        patches = patches / patches.sum(dim=-1, keepdim=True)
+        means.append((patches * distance).sum(dim=-1).mean(dim=(0, 2)))
+    return torch.stack(means)
+
+
+# --- 8.6 What the first layer asks ---
+
+
+def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
+    """The main directions of a patch embedding, `d c p p -> k c p p`, each of length 1.
+
+    Dosovitskiy et al. 2021, fig. 7 left: the principal components of `proj.weight`, in
+    order of variance. Their signs are a matter of taste; here the largest entry is
+    positive. Raises ValueError for more filters than there are.
+    """
+    rows = kernels.detach().flatten(1)
+    if not 1 <= num_filters <= min(rows.shape):
+        rule = f"num_filters must be 1 to {min(rows.shape)}"
+        raise ValueError(f"{rule}, got {num_filters}")
+    *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    main = directions[:num_filters]
+    largest = main.gather(1, main.abs().argmax(dim=1, keepdim=True))
+    return (main * largest.sign()).view(num_filters, *kernels.shape[1:])
+
+
+# --- 8.7 Who is whose neighbour ---
+
+
+def position_similarity(
+    position: Tensor, grid_size: tuple[int, int], num_prefix_tokens: int = 1
+) -> Tensor:
+    """The cosine between all places, `1 n d -> (gh gw) gh gw`: a tile for each patch.
+
+    Dosovitskiy et al. 2021, fig. 7 centre. The rows of prefix tokens are left out.
+    """
+    rows = F.normalize(position.detach()[0, num_prefix_tokens:], dim=-1)
+    return (rows @ rows.T).unflatten(1, grid_size)

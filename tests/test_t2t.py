@@ -1,0 +1,289 @@
+"""Lesson 10: soft splits, token layers, and a model that begins with them."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+quick = settings(max_examples=15)
+close = {"atol": 1e-12, "rtol": 0}
+KINDS = ["performer", "transformer"]
+SPLITS = ((3, 2, 1), (3, 1, 1), (2, 2, 0))
+
+
+def small(package, tokens="performer", **options):
+    """A small model of oblong images, 16 x 12 pixels, seed 0."""
+    torch.manual_seed(0)
+    sizes = {"img_size": (16, 12), "num_classes": 5, "embed_dim": 12, "depth": 2}
+    sizes |= {"num_heads": 3, "token_dim": 8, "splits": SPLITS}
+    return package.T2TViT(tokens=tokens, **sizes | options)
+
+
+def random_images(b=2, **options):
+    return torch.randn(b, 3, 16, 12, **options)
+
+
+# Splits
+
+
+@st.composite
+def grids_and_splits(draw):
+    kernel = draw(st.integers(1, 4))
+    split = (kernel, draw(st.integers(1, 3)), draw(st.integers(0, kernel // 2)))
+    sides = st.integers(max(kernel - 2 * split[2], 1), 9)
+    return (draw(sides), draw(sides)), split
+
+
+@quick
+@given(grids_and_splits())
+def test_every_window_is_the_part_of_the_image_that_it_covers(package, case):
+    (gh, gw), split = case
+    kernel, stride, padding = split
+    x = torch.randn(2, 3, gh, gw)
+    rows, columns = package.split_grid((gh, gw), split)
+    windows = package.soft_split(x, split)
+    assert windows.shape == (2, rows * columns, 3 * kernel**2)
+    padded = F.pad(x, [padding] * 4)
+    for i in range(rows):
+        for j in range(columns):
+            top, left = stride * i, stride * j
+            part = padded[:, :, top : top + kernel, left : left + kernel]
+            assert torch.equal(windows[:, columns * i + j], part.flatten(1))
+    assert stride * rows + kernel > gh + 2 * padding, "one more window would fit"
+
+
+def test_windows_without_overlap_are_patches(package):
+    x = torch.randn(2, 3, 8, 12)
+    assert torch.equal(package.soft_split(x, (4, 4, 0)), package.patchify(x, 4))
+
+
+def test_a_side_shorter_than_a_window_is_refused(package):
+    with pytest.raises(ValueError, match=r"window of 7 with padding 2, got \(2, 9\)"):
+        package.split_grid((2, 9), (7, 4, 2))
+    with pytest.raises(ValueError, match=r"window of 3 with padding 0, got \(2, 2\)"):
+        small(package, img_size=4, splits=((3, 2, 1), (3, 1, 0)))
+
+
+# Linear attention
+
+
+@quick
+@given(seed=st.integers(0, 99), n=st.integers(1, 5), m=st.integers(1, 7))
+def test_the_brackets_do_not_change_the_numbers(package, seed, n, m):
+    torch.manual_seed(seed)
+    q, k = torch.rand(2, n, 3).double(), torch.rand(2, m, 3).double()
+    v = torch.randn(2, m, 4).double()
+    weights = torch.einsum("b n f, b m f -> b n m", q, k)
+    weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)
+    mixed = package.linear_attention(q, k, v)
+    torch.testing.assert_close(mixed, weights @ v, **close)
+
+
+def test_means_stay_means(package):
+    """Values that are all 1 come back as 1: the weights sum to 1."""
+    q, k = torch.rand(2, 5, 3) + 0.1, torch.rand(2, 7, 3) + 0.1
+    ones = torch.ones(2, 7, 4)
+    torch.testing.assert_close(package.linear_attention(q, k, ones), ones[:, :5])
+
+
+def test_normal_rows_estimate_the_softmax_kernel(package):
+    """The mean over many random features is exp(q k): Choromanski et al., lemma 1."""
+    q, k = 0.25 * torch.randn(1, 6, 8), 0.25 * torch.randn(1, 6, 8)
+    w = torch.randn(200_000, 8)
+    found = package.positive_features(q, w) @ package.positive_features(k, w).mT
+    torch.testing.assert_close(found, (q @ k.mT).exp(), rtol=0.03, atol=0)
+
+
+def test_rows_of_t2t_estimate_a_gaussian(package):
+    """Length sqrt(f) for f = e / 2: near exp(-|q - k|^2 / 4) for small q and k."""
+    q, k = 0.05 * torch.randn(1, 6, 64), 0.05 * torch.randn(1, 6, 64)
+    draws = [package.TokenPerformer(64, 64).w.detach() for _ in range(300)]
+    found = torch.stack(
+        [
+            package.positive_features(q, w) @ package.positive_features(k, w).mT
+            for w in draws
+        ]
+    ).mean(dim=0)
+    distance = torch.cdist(q, k, compute_mode="donot_use_mm_for_euclid_dist")
+    torch.testing.assert_close(found, (-(distance**2) / 4).exp(), rtol=0.02, atol=0)
+
+
+def test_random_features_are_orthogonal_and_not_trained(package):
+    layer = package.TokenPerformer(9, 8)
+    torch.testing.assert_close(layer.w @ layer.w.T, 4 * torch.eye(4))
+    assert not layer.w.requires_grad
+    assert "w" in layer.state_dict()
+
+
+# Token layers
+
+
+def test_the_token_transformer_is_its_parts_in_order(package):
+    layer = package.TokenTransformer(9, 8).double()
+    x = torch.randn(2, 5, 9, dtype=torch.float64)
+    q, k, v = layer.attn.qkv(F.layer_norm(x, (9,))).chunk(3, dim=-1)
+    weights = (q @ k.mT / 3).softmax(dim=-1)  # 9 numbers come in: the root of 9
+    y = v + layer.attn.proj(weights @ v)
+    y = y + layer.mlp(F.layer_norm(y, (8,)))
+    torch.testing.assert_close(layer(x), y, **close)
+
+
+def test_the_token_performer_is_its_parts_in_order(package):
+    layer = package.TokenPerformer(9, 8).double()
+    x = torch.randn(2, 5, 9, dtype=torch.float64)
+    k, q, v = layer.kqv(F.layer_norm(x, (9,))).chunk(3, dim=-1)
+    k, q = (
+        (part @ layer.w.T - (part**2).sum(dim=-1, keepdim=True) / 2).exp()
+        for part in (k, q)
+    )
+    weights = q @ k.mT
+    y = v + layer.proj(weights / weights.sum(dim=-1, keepdim=True) @ v)
+    y = y + layer.mlp(F.layer_norm(y, (8,)))
+    torch.testing.assert_close(layer(x), y, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["TokenPerformer", "TokenTransformer"])
+def test_dropout_is_as_told(package, kind):
+    """The released performer drops 10 % whatever it is told; ours does not."""
+    x = torch.randn(2, 5, 9)
+    keeps = getattr(package, kind)(9, 8).train()
+    assert torch.equal(keeps(x), keeps(x))
+    drops = getattr(package, kind)(9, 8, drop=0.5).train()
+    assert not torch.equal(drops(x), drops(x))
+    drops.eval()
+    assert torch.equal(drops(x), drops(x))
+
+
+# The model
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_every_variant_is_its_parts_in_order(package, tokens):
+    model = small(package, tokens).double().eval()
+    images = random_images(dtype=torch.float64)
+    stem = model.tokens_to_token
+    x = images
+    for layer, split in zip((stem.attention1, stem.attention2), SPLITS, strict=False):
+        gh, gw = package.split_grid(x.shape[2:], split)
+        x = layer(package.soft_split(x, split))
+        x = x.mT.unflatten(2, (gh, gw))
+    x = stem.project(package.soft_split(x, SPLITS[2]))
+    assert x.shape == (2, 12, 12)
+    assert model.grid_size == (4, 3)
+    torch.testing.assert_close(stem(images), x, **close)
+    x = torch.cat([model.cls_token.expand(2, 1, 12), x], dim=1)
+    x = x + package.sinusoid_encoding(13, 12)
+    torch.testing.assert_close(model.embed(images), x, **close)
+    for block in model.blocks:
+        x = block(x)
+    x = F.layer_norm(x, (12,))
+    torch.testing.assert_close(model.forward_features(images), x, **close)
+    torch.testing.assert_close(model(images), model.head(x[:, 0]), **close)
+    assert model.num_prefix_tokens == 1
+
+
+@quick
+@given(
+    height=st.integers(14, 40),
+    width=st.integers(14, 40),
+    tokens=st.sampled_from(KINDS),
+)
+def test_any_size_is_exact(package, height, width, tokens):
+    """The release declares (side // 16) ** 2 tokens and breaks where that is wrong."""
+    options = {"img_size": (height, width), "token_dim": 8, "depth": 1}
+    sizes = {"embed_dim": 12, "num_heads": 3, "num_classes": 5}
+    model = package.T2TViT(tokens=tokens, **options, **sizes)
+    gh, gw = model.grid_size
+    images = torch.randn(1, 3, height, width)
+    assert model.embed(images).shape == (1, 1 + gh * gw, 12)
+    assert model(images).shape == (1, 5)
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_one_split_has_no_token_layer(package, tokens):
+    model = small(package, tokens, splits=((4, 4, 0),)).eval()
+    images = random_images()
+    tokens = model.tokens_to_token.project(package.patchify(images, 4))
+    torch.testing.assert_close(model.tokens_to_token(images), tokens)
+
+
+def test_the_same_blocks_as_a_vit(package):
+    """Rates, eps, bias and ratio reach every block; T2T's own are the defaults."""
+    model = package.T2TViT(img_size=32, depth=3, drop_path_rate=0.2, token_dim=8)
+    assert [block.drop_path.drop_prob for block in model.blocks] == [0, 0.1, 0.2]
+    assert all(block.attn.qkv.bias is None for block in model.blocks)
+    assert all(block.mlp.fc1.out_features == 3 * 384 for block in model.blocks)
+    norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-5}
+    assert len(norms) == 2 * 2 + 2 * 3 + 1
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_the_start_follows_the_law(package, tokens):
+    model = small(package, tokens, embed_dim=192)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            assert (parameter == float(name.endswith("weight"))).all()
+        elif name.endswith("bias"):
+            assert (parameter == 0).all()
+        elif name.endswith("weight") or name == "cls_token":
+            assert 0.014 < parameter.std() < 0.026, name
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    features = {f"tokens_to_token.attention{i}.w" for i in (1, 2)}
+    assert frozen == {"pos_embed"} | (features if tokens == "performer" else set())
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_everything_that_is_trained_has_a_gradient(package, tokens):
+    model = small(package, tokens)
+    model(random_images()).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_copies_reloads_and_other_precisions_answer_alike(package, tokens):
+    model, images = small(package, tokens).eval(), random_images()
+    again = small(package, tokens, num_classes=5).eval()
+    nn.init.normal_(again.cls_token)
+    again.load_state_dict(copy.deepcopy(model).state_dict())
+    assert torch.equal(model(images), again(images))
+    half = copy.deepcopy(model).bfloat16()(images.bfloat16())
+    torch.testing.assert_close(half.float(), model(images), atol=0.05, rtol=0.05)
+    exact = copy.deepcopy(model).double()(images.double())
+    torch.testing.assert_close(exact.float(), model(images))
+
+
+@pytest.mark.parametrize("tokens", KINDS)
+def test_compiled_and_exported_models_answer_alike(package, tokens):
+    model, images = small(package, tokens).eval(), random_images()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), model(images))
+    exported = torch.export.export(model, (images,)).module()
+    torch.testing.assert_close(exported(images), model(images))
+
+
+def test_no_classes_means_features(package):
+    model = small(package, num_classes=0).eval()
+    images = random_images()
+    assert torch.equal(model(images), model.forward_features(images)[:, 0])
+
+
+def test_other_words_are_refused(package):
+    build = partial(small, package)
+    with pytest.raises(ValueError, match=r"performer or transformer.*got 'softmax'"):
+        build("softmax")
+    with pytest.raises(ValueError, match=r"at least one split, got 'performer'"):
+        build(splits=())
+
+
+def test_images_of_another_size_are_refused(package):
+    model = small(package)
+    for shape in [(2, 3, 12, 16), (2, 1, 16, 12), (3, 16, 12)]:
+        with pytest.raises(ValueError, match=r"images \(b, 3, 16, 12\), got shape"):
+            model(torch.randn(shape))

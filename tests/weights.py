@@ -1,0 +1,107 @@
+"""The same weights under every name, drawn so that no mistake can hide.
+
+With the usual first weights a forgotten bias is invisible: here every parameter is
+drawn, biases and norms too. Distances are in units of the standard deviation of the
+answer.
+"""
+
+import torch
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 8e-6}
+
+NAMES = {
+    "timm": {},
+    "torchvision": {
+        "cls_token": "class_token",
+        "pos_embed": "encoder.pos_embedding",
+        "patch_embed.proj": "conv_proj",
+        "blocks.": "encoder.layers.encoder_layer_",
+        "norm1": "ln_1",
+        "attn.qkv.": "self_attention.in_proj_",
+        "attn.proj": "self_attention.out_proj",
+        "norm2": "ln_2",
+        "mlp.fc1": "mlp.0",
+        "mlp.fc2": "mlp.3",
+        "norm.": "encoder.ln.",
+        "head.": "heads.head.",
+    },
+    "transformers": {
+        "cls_token": "vit.embeddings.cls_token",
+        "pos_embed": "vit.embeddings.position_embeddings",
+        "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",
+        "blocks.": "vit.layers.",
+        "norm1": "layernorm_before",
+        "attn.qkv": "attention.qkv_proj",
+        "attn.proj": "attention.o_proj",
+        "norm2": "layernorm_after",
+        "norm.": "vit.layernorm.",
+        "head.": "classifier.",
+    },
+    "vit_pytorch": {
+        "blocks.": "layers.",
+        "norm1": "0.norm",
+        "attn.qkv": "0.to_qkv",
+        "attn.proj": "0.to_out.0",
+        "norm2": "1.net.0",
+        "mlp.fc1": "1.net.1",
+        "mlp.fc2": "1.net.4",
+    },
+}
+NAMES["transformers DeiT"] = {
+    our: their.replace("vit.", "deit.") for our, their in NAMES["transformers"].items()
+} | {
+    "dist_token": "deit.embeddings.distillation_token",
+    "head.": "cls_classifier.",
+    "head_dist.": "distillation_classifier.",
+}
+
+
+def renamed(state, peer):
+    """The same weights under the names of a peer."""
+    theirs = {}
+    for key, tensor in state.items():
+        for our_part, their_part in NAMES[peer].items():
+            key = key.replace(our_part, their_part)
+        if "qkv_proj" in key:  # transformers keeps three layers
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                theirs[key.replace("qkv_proj", f"{letter}_proj")] = part
+        else:
+            theirs[key] = tensor
+    return theirs
+
+
+def drawn(build, dtype=torch.float64):
+    """Weights for every key: activations stay of order one, no bias is small."""
+    with torch.device("meta"):
+        state = build().state_dict()
+    torch.manual_seed(0)
+    for key, tensor in state.items():
+        noise = torch.randn(tensor.shape)
+        if "norm" in key and key.endswith("weight"):
+            noise = 1 + 0.3 * noise
+        elif key.endswith("weight"):
+            noise *= tensor[0].numel() ** -0.5
+        else:
+            noise *= 0.5
+        state[key] = noise.to(dtype)
+    return state
+
+
+def with_weights(build, state):
+    """A model in eval whose every parameter is taken from `state`."""
+    with torch.device("meta"):
+        model = build()
+    model.load_state_dict(state, strict=True, assign=True)
+    assert not [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    return model.eval()
+
+
+@torch.no_grad()
+def answer(model, images):
+    out = model(images)
+    return getattr(out, "logits", out)
+
+
+def distance(ours, theirs):
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).abs().max() / theirs.std()).item()
