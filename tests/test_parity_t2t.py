@@ -101,6 +101,14 @@ def test_counts_are_the_published_ones(package, name):
     assert len(model.blocks) == depth
 
 
+def test_a_larger_image_has_a_larger_frozen_table_only(package):
+    with torch.device("meta"):
+        model = package.create_model("t2t_vit_14", img_size=384)
+    assert sum(p.numel() for p in model.parameters()) == 21_691_470
+    trained = (p.numel() for p in model.parameters() if p.requires_grad)
+    assert sum(trained) == 21_465_806
+
+
 @pytest.mark.parametrize(
     ("name", "tensors"), [("t2t_vit_14", 188), ("t2t_vit_t_14", 184)]
 )

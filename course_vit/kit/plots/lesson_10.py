@@ -144,12 +144,12 @@ def edges_left(curves: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def by_number(
-    rows: Mapping[str, Mapping[int, Sequence[float]]], label: str, width: float = 8
+    rows: Mapping[str, Mapping[int, Tensor]], label: str, width: float = 8
 ) -> Figure:
     """Accuracy against training images: every seed, and a line through the means."""
     fig, (ax,) = figure(width=width, height=3.8)
     for (name, runs), (color, mark) in zip(rows.items(), MARKS, strict=False):
-        means = [sum(values) / len(values) for values in runs.values()]
+        means = [values.mean() for values in runs.values()]
         ax.semilogx(list(runs), means, color=color, marker=mark, label=name, lw=2)
         for number, values in runs.items():
             places = [number] * len(values)
@@ -160,23 +160,4 @@ def by_number(
     ax.set(xlabel="training images", ylabel=label)
     ax.grid(axis="y", alpha=0.3)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
-
-
-def leads(
-    rows: Mapping[str, Mapping[int, tuple[float, float]]], versus: str = "ViT"
-) -> Figure:
-    """Mean lead over a model in points with its interval, for each number of images."""
-    numbers = list(next(iter(rows.values())))
-    fig, axes = figure(1, len(numbers), height=0.9 + 0.42 * len(rows), sharey=True)
-    for ax, number in zip(axes, numbers, strict=True):
-        for y, (runs, (color, mark)) in enumerate(
-            zip(rows.values(), MARKS, strict=False)
-        ):
-            mean, half = runs[number]
-            ax.errorbar(mean, y, xerr=half, color=color, marker=mark, capsize=4)
-        ax.axvline(0, color=BLACK, lw=1, ls="--")
-        ax.set(title=f"{number:,} images", xlabel=f"points ahead of {versus}")
-        ax.set_yticks(range(len(rows)), list(rows))
-    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     return fig

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...vision_transformer import VisionTransformer
 
@@ -32,6 +32,22 @@ def stored(name: str) -> dict:
         names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json")))
         raise ValueError(f"name must be one of {names}; got {name!r}")
     return json.loads(path.read_text("utf-8"))
+
+
+def by_images(row: dict[str, list]) -> dict[int, Tensor]:
+    """Of a stored row: the accuracies of all seeds, for each number of images."""
+    table: dict[int, list[float]] = {}
+    for number, accuracy in zip(row["images"], row["accuracy"], strict=True):
+        table.setdefault(number, []).append(accuracy)
+    return {number: torch.tensor(accuracies) for number, accuracies in table.items()}
+
+
+def lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    """Mean difference, seed by seed, and half of its 95 % interval (Student's t)."""
+    difference = ours - theirs
+    quantile = {3: 4.303, 5: 2.776}[len(difference)]
+    half = quantile * difference.std() / len(difference) ** 0.5
+    return difference.mean().item(), half.item()
 
 
 def stored_model() -> VisionTransformer:
