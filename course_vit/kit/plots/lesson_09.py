@@ -167,6 +167,6 @@ def gains(
         ax.set_title(title)
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(rows)), rows)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     fig.supxlabel(label, fontsize=12)
     return fig
