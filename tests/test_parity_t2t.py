@@ -34,7 +34,8 @@ COUNTS = {  # all parameters, and those that are trained
 def released(package, kind, dtype=torch.float64):
     """Our small model with the released model's weights, and the golden numbers."""
     golden = load_file(GOLDEN / f"t2t_tiny_{kind}.safetensors")
-    golden = {key: tensor.to(dtype) for key, tensor in golden.items()}
+    device = torch.get_default_device()
+    golden = {key: tensor.to(device, dtype) for key, tensor in golden.items()}
     sizes = {"embed_dim": 48, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0}
     model = package.T2TViT(64, kind, num_classes=7, **sizes).to(dtype)
     weights = {
@@ -43,7 +44,7 @@ def released(package, kind, dtype=torch.float64):
         if key.startswith("weights.")
     }
     model.load_state_dict(weights, strict=True)
-    return model.to(torch.get_default_device()).eval(), golden
+    return model.eval(), golden
 
 
 @torch.no_grad()
