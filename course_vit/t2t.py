@@ -178,8 +178,9 @@ class TokensToToken(nn.Module):
 
     Yuan et al. 2021, sec. 3.1, fig. 3. After each split but the last, a token layer
     mixes the windows and its tokens are laid out as an image again. Any size that the
-    splits can cut is exact, oblong ones too. Raises ValueError for another word than
-    performer or transformer, for no split, and for images of another size.
+    splits can cut works, oblong ones too; a rim that the floor rule cuts off is not
+    seen. Raises ValueError for another word than performer or transformer, for no
+    split, and for images of another size.
     """
 
     def __init__(
