@@ -160,7 +160,7 @@ def test_dropout_is_as_told(package, kind):
 
 
 def test_a_performer_that_drops_everything_keeps_the_values(package):
-    """Dropout stands behind the attention and behind the MLP, not on the path around."""
+    """Dropout stands behind attention and MLP, not on the path around."""
     layer, x = package.TokenPerformer(9, 8, drop=1.0).train(), torch.randn(2, 5, 9)
     values = layer.kqv(layer.norm1(x)).chunk(3, dim=-1)[2]
     torch.testing.assert_close(layer(x), values)
