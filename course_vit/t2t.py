@@ -217,7 +217,7 @@ class TokensToToken(nn.Module):
             raise ValueError(f"expected images {rule}, got shape {tuple(images.shape)}")
         x = images
         for i, split in enumerate(self.splits[:-1], 1):
-            x = self.get_submodule(f"attention{i}")(soft_split(x, split))
+            x = getattr(self, f"attention{i}")(soft_split(x, split))
             x = rearrange(x, "b (gh gw) e -> b e gh gw", gh=self.grids[i][0])
         return self.project(soft_split(x, self.splits[-1]))
 

@@ -314,7 +314,7 @@ def test_two_processes_find_the_gradient_of_one(package, tmp_path):
     images, labels = random_images(), torch.tensor([0, 4, 2, 2])
     loss = package.DistillationLoss(teacher_with_statistics(), "soft")
     loss(images, student(images), labels).backward()
-    for name, gradient in torch.load(results).items():
+    for name, gradient in torch.load(results, weights_only=True).items():
         torch.testing.assert_close(gradient, student.get_parameter(name).grad)
 
 
