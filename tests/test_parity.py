@@ -7,7 +7,16 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
-from weights import TOLERANCE, answer, distance, drawn, renamed, with_weights
+from weights import (
+    TOLERANCE,
+    answer,
+    distance,
+    drawn,
+    exchange_eps,
+    order_k_q_v,
+    renamed,
+    with_weights,
+)
 
 
 class Size(NamedTuple):
@@ -239,12 +248,6 @@ def test_variants_equal_timm(package, options, timm_options):
     assert gap <= TOLERANCE[torch.float64]
 
 
-def set_eps(model):
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-5
-
-
 def set_tanh_gelu(model):
     for block in model.blocks:
         block.mlp.act = nn.GELU(approximate="tanh")
@@ -260,13 +263,6 @@ def scale_by_the_whole_width(model):
 def drop_qkv_bias(model):
     for block in model.blocks:
         block.attn.qkv.bias = None
-
-
-def order_k_q_v(model):
-    for block in model.blocks:
-        for parameter in block.attn.qkv.parameters():
-            q, k, v = parameter.data.chunk(3)
-            parameter.data = torch.cat([k, q, v])
 
 
 def double_the_heads(model):
@@ -303,7 +299,7 @@ def average_the_patches(model):
 
 
 MUTATIONS = [
-    set_eps,
+    exchange_eps,
     set_tanh_gelu,
     scale_by_the_whole_width,
     drop_qkv_bias,

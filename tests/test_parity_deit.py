@@ -4,8 +4,15 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
-from weights import TOLERANCE, distance, drawn, renamed, with_weights
+from weights import (
+    TOLERANCE,
+    distance,
+    drawn,
+    exchange_eps,
+    order_k_q_v,
+    renamed,
+    with_weights,
+)
 
 # Parameters as published; embed_dim and heads as in the names' ViT.
 PLAIN = {
@@ -146,26 +153,13 @@ def one_head_for_both(model):
     model.head_dist = model.head
 
 
-def keys_before_queries(model):
-    for block in model.blocks:
-        for parameter in block.attn.qkv.parameters():
-            q, k, v = parameter.data.chunk(3)
-            parameter.data = torch.cat([k, q, v])
-
-
-def torch_eps(model):
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-5
-
-
 MISTAKES = [
     tokens_in_the_other_order,
     distillation_token_last,
     heads_exchanged,
     one_head_for_both,
-    keys_before_queries,
-    torch_eps,
+    order_k_q_v,
+    exchange_eps,
 ]
 
 

@@ -14,7 +14,9 @@ def swapped(one, other):
 def soft(fault=""):
     """A way to write exercise 9.2, right or with a mistake."""
 
-    def soft_distillation(student, teacher, tau=3.0, reduction="batchmean"):
+    usual = 1.0 if fault == "usual tau" else 3.0
+
+    def soft_distillation(student, teacher, tau=usual, reduction="batchmean"):
         if fault != "any word" and reduction not in ("batchmean", "numel"):
             raise ValueError(reduction)
         if fault == "reversed":
@@ -134,6 +136,7 @@ WRONG = [
     ("9.2", soft("warm student"), "cooled by the same tau"),
     ("9.2", soft("warm teacher"), "cooled by the same tau"),
     ("9.2", soft("cold"), "at tau=3 expected"),
+    ("9.2", soft("usual tau"), "the usual case"),
     ("9.2", soft("one way"), "images times classes"),
     ("9.2", soft("any word"), "must raise ValueError"),
     ("9.3", stub, "still empty"),

@@ -51,6 +51,14 @@ def expect(fact: object, hint: str) -> None:
         raise AssertionError(hint)
 
 
+def expect_letter(answer: object, right: str, hints: dict[str, str]) -> None:
+    """Go on if the answer is the right letter, else say the hint of the other one."""
+    *first, last = sorted({right, *hints})
+    letters = f"{', '.join(first)} or {last}"
+    expect(answer in (*first, last), f"answer {letters}, got {answer!r}")
+    expect(answer == right, hints.get(str(answer), ""))
+
+
 def check(number: str, answer: object) -> str:
     """Judge an answer: "ok ..." if it is right, else NotYet with a hint."""
     if number not in EXERCISES:

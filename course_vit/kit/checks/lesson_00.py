@@ -1,6 +1,6 @@
 """Checks of lesson 00: tensor words."""
 
-from . import exercise, expect
+from . import exercise, expect, expect_letter
 
 
 @exercise("0.1", "What is on screen, what is in memory", "choose", minutes=3)
@@ -10,8 +10,7 @@ def out_of_order(answer) -> None:
         "C": "Python does not look ahead: a cell changes nothing until it runs",
         "D": "the name exists, since its cell has run; it only changed since",
     }
-    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
-    expect(answer == "B", hints.get(answer, ""))
+    expect_letter(answer, "B", hints)
 
 
 @exercise("0.2", "A view is not a transpose", "predict", minutes=3)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import exercise, expect
+from . import exercise, expect, expect_letter
 
 
 def task() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -88,8 +88,7 @@ def patch_size(answer) -> None:
         "D": "16 pixels are more than the whole image. How many tokens can then attend"
         " to each other?",
     }
-    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
-    expect(answer == "C", hints.get(answer, ""))
+    expect_letter(answer, "C", hints)
 
 
 FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
@@ -127,5 +126,4 @@ def why_a_cnn(answer) -> None:
         " keep what it needs",
         "D": "both were trained by the same fit, with the same AdamW",
     }
-    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
-    expect(answer == "B", hints.get(answer, ""))
+    expect_letter(answer, "B", hints)

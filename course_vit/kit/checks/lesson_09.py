@@ -115,6 +115,12 @@ def soft_distillation(answer) -> None:
         close(got, 9 * right, rel_tol=1e-3),
         f"at tau=3 expected {9 * right:.3f}, got {got:.3f}",
     )
+    usual = answer(student, teacher).item()
+    expect(
+        close(usual, got, rel_tol=1e-6),
+        f"tau=3.0 and batchmean are the usual case: asked without them expected"
+        f" {got:.3f}, got {usual:.3f}",
+    )
     legacy = answer(student, teacher, 3.0, reduction="numel").item()
     expect(
         close(legacy, 9 * right / 4, rel_tol=1e-3),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import exercise, expect
+from . import exercise, expect, expect_letter
 
 
 def same(got: Tensor, right: Tensor) -> bool:
@@ -208,5 +208,4 @@ def exactness(answer) -> None:
         "D": "orthogonal rows spread the directions; what exp(w x) becomes depends on"
         " their length as well",
     }
-    expect(answer in ("A", "B", "C", "D"), f"answer A, B, C or D, got {answer!r}")
-    expect(answer == "B", hints.get(answer, ""))
+    expect_letter(answer, "B", hints)
