@@ -354,9 +354,82 @@ def test_the_command_is_light_and_survives_broken_modules(course):
     run = subprocess.run(command, cwd=course.root, capture_output=True, text=True)
     assert run.stdout.splitlines() == [
         "wrote course_vit/toy.py",
-        "course_vit course_vit.kit course_vit.kit.cli course_vit.kit.export",
+        "course_vit course_vit.kit course_vit.kit.cli course_vit.kit.exercises"
+        " course_vit.kit.export",
         "torch is loaded: False",
     ]
+
+
+# The table of exercises
+
+QUESTION = """### Exercise 1.1 (5 min, easy) Count
+
+How many?
+
+<details><summary>Hint 1</summary>
+
+One hint,
+on two lines.
+
+</details>
+
+<details><summary>Hint 2</summary>Another.</details>
+"""
+WHY = "<details><summary>Why</summary>\n\nFor a reason.\n\n</details>"
+
+
+def ask(course, *cells):
+    """A notebook with an exercise; cells are pairs of role and text."""
+    (course.package / "kit" / "checks").mkdir(parents=True, exist_ok=True)
+    marks = [
+        {
+            "cell_type": "markdown",
+            "source": [text],
+            "metadata": {
+                "course_vit": {"exercise": "1.1", "kind": "predict", "role": role}
+            }
+            if role
+            else {},
+        }
+        for role, text in cells
+    ]
+    path = course.root / "notebooks" / "01_toy.ipynb"
+    path.write_text(json.dumps({"cells": marks}))
+    return course.package / "kit" / "checks" / "exercises.json"
+
+
+def test_what_a_lesson_says_of_its_exercises_is_printed(course, capsys):
+    heading = (None, "## 1.3 Counting")
+    table = ask(course, heading, ("question", QUESTION), ("reason", WHY))
+    assert course.export() == 0
+    assert json.loads(table.read_text()) == {
+        "1.1": {
+            "title": "Count",
+            "kind": "predict",
+            "minutes": 5,
+            "difficulty": "easy",
+            "section": "1.3 Counting",
+            "hints": ["One hint, on two lines.", "Another."],
+            "reason": "For a reason.",
+        }
+    }
+    capsys.readouterr()
+    assert course.export("--check") == 0
+    ask(course, heading, ("question", QUESTION.replace("easy", "hard")))
+    assert course.export("--check") == 1
+    said = capsys.readouterr().out
+    assert (
+        "course_vit/kit/checks/exercises.json is not what its notebook prints" in said
+    )
+
+
+def test_a_question_without_its_heading_is_refused(course, capsys):
+    table = ask(course, ("question", "### Exercise 1.1 (5 min) Count\n"))
+    assert course.export() == 1
+    said = capsys.readouterr().err
+    assert "01_toy.ipynb: begin with '### Exercise 1.1 (5 min, easy) Title'" in said
+    assert "got '### Exercise 1.1 (5 min) Count'" in said
+    assert not table.exists()
 
 
 def test_package_is_in_step(capsys):

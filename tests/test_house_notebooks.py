@@ -11,6 +11,7 @@ import pytest
 from house import NOTEBOOKS, lines_that_count
 
 from course_vit.kit.checks import EXERCISES
+from course_vit.kit.forms import leave_blank
 
 KINDS = {"implement", "faded", "predict", "choose", "order", "fix"}
 RERUN = "run it from the top: make notebooks"
@@ -57,7 +58,9 @@ def texts(output):
 
 
 def test_the_numbers_of_the_lessons_have_no_gap():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(len(NOTEBOOKS)))
+    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
+    coming = {11}  # published weights
+    assert numbers == sorted(set(range(numbers[-1] + 1)) - coming)
 
 
 def test_the_file_is_valid_and_small(lesson):
@@ -206,18 +209,14 @@ def test_every_exercise_is_marked_and_registered(lesson):
     assert list(lesson.exercises) == registered, "marks against checks, in order"
 
 
-def test_every_exercise_has_question_hint_solution_and_check(lesson):
+def test_every_exercise_has_question_solution_check_and_reason(lesson):
     for number, cells in lesson.exercises.items():
         roles, parts = [role for role, _ in cells], dict(cells)
-        whole = ["question", "solution", "check"]
-        assert roles in (whole, [*whole, "reason"]), f"{number}: {roles}"
+        assert roles == ["question", "solution", "check", "reason"], number
         known = EXERCISES[number]
-        heading = f"### Exercise {number} ({known.minutes} min) {known.title}\n"
-        assert parts["question"].source.startswith(heading)
-        assert "<details><summary>Hint" in parts["question"].source, number
         assert parts["check"].source.startswith(f'check("{number}", '), number
-        if "reason" in parts:
-            assert "<details>" in parts["reason"].source, number
+        assert len(known.hints) >= 2, f"{number}: a first hint, and a stronger one"
+        assert known.reason, f"{number}: why is it so? <details><summary>Why</summary>"
 
 
 def test_every_mark_of_an_exercise_is_well_formed(lesson):
@@ -233,21 +232,8 @@ def test_every_mark_of_an_exercise_is_well_formed(lesson):
             assert cell.cell_type == ("code" if code else "markdown"), number
 
 
-def defined(cell):
-    """Qualified names of functions, classes, methods; names of assigned variables."""
-    for node in ast.parse(cell.source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        if isinstance(node, ast.ClassDef):
-            methods = (part for part in node.body if isinstance(part, ast.FunctionDef))
-            yield from (f"{node.name}.{method.name}" for method in methods)
-        if isinstance(node, ast.Assign):
-            yield from (ast.unparse(target) for target in node.targets)
-
-
 def test_a_solution_defines_what_the_learners_form_leaves_blank(lesson):
-    for number, cells in lesson.exercises.items():
+    for cells in lesson.exercises.values():
         solution = dict(cells)["solution"]
         blank = solution.metadata["course_vit"]["blank"]
-        assert blank, number
-        assert set(blank) <= set(defined(solution)), f"{number}: {blank}"
+        assert leave_blank(solution.source, blank) != solution.source

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from . import CourseError
+from .exercises import print_table
+
 PACKAGE = "course_vit"
 BY_HAND = ("__init__.py", "__main__.py")
 # What a constant may call, and what may stand in a class.
@@ -29,8 +32,8 @@ HINTS = {
 Line = tuple[str, str]  # a line to print, and its place in the notebook
 
 
-class ExportError(Exception):
-    """What is refused: where, why, and what to do."""
+class ExportError(CourseError):
+    """What is refused."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,16 @@ def export(
                 rule = f"{modules[path][0]} prints {path.name} too, rename one of them"
                 raise ExportError(f"notebooks/{notebook.name}: {rule}")
             modules[path] = f"notebooks/{notebook.name}", text
+    table = root / PACKAGE / "kit" / "checks" / "exercises.json"
+    if table.parent.is_dir():
+        try:
+            text = print_table(sorted(root.glob("notebooks/*.ipynb")))
+        except ValueError as error:
+            raise ExportError(str(error)) from None
+        modules[table] = "the exercises in notebooks/", text
     said = []
     for path, (source, text) in modules.items():
-        name = f"{PACKAGE}/{path.name}"
+        name = path.relative_to(root).as_posix()
         if path.exists() and path.read_text("utf-8", "replace") == text:
             continue
         if check:

@@ -6,36 +6,112 @@ import torch
 from torch import nn
 
 
-def step(skip="", late_zero=False, check_first=True, as_float=True, order=(0, 1, 2)):
-    """A way to write exercise 7.1, right or with a mistake."""
+def both(value, length):
+    return (value + length).isfinite()
+
+
+def step(
+    moves="zero forward backward clip look step", finite=both, give=torch.Tensor.item
+):
+    """A way to write exercise 7.1: its moves in some order, right or with a mistake."""
 
     def train_step(model, optimizer, images, labels, loss, clip_norm=1.0):
-        if "zero" not in skip:
-            optimizer.zero_grad()
-        outputs = model(images)
-        value = loss(*[(images, outputs, labels)[i] for i in order])
-        if "backward" not in skip:
-            value.backward()
-        if late_zero:
-            optimizer.zero_grad(set_to_none=False)
-        limit = math.inf if "clip" in skip else clip_norm
-        length = nn.utils.clip_grad_norm_(model.parameters(), limit)
-        if check_first and not torch.isfinite(value + length):
-            return math.nan
-        if "step" not in skip:
-            optimizer.step()
-        return value.item() if as_float else value
+        weights, length = list(model.parameters()), torch.zeros(())
+        for move in moves.split():
+            match move:
+                case "zero":
+                    optimizer.zero_grad()
+                case "zeros":
+                    optimizer.zero_grad(set_to_none=False)
+                case "forward":
+                    value = loss(images, model(images), labels)
+                case "backward":
+                    value.backward()
+                case "clip":
+                    length = nn.utils.clip_grad_norm_(weights, clip_norm)
+                case "clip-values":
+                    nn.utils.clip_grad_value_(weights, clip_norm)
+                    length = nn.utils.clip_grad_norm_(weights, math.inf)
+                case "look" if not finite(value, length):
+                    return math.nan
+                case "step":
+                    optimizer.step()
+                case "fade":
+                    for p in weights:
+                        p.grad = None if p.grad is None else p.grad / 2
+                case "slower":
+                    optimizer.param_groups[0]["lr"] *= 0.5
+        return give(value)
 
     return train_step
+
+
+def by_hand(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """Right, with little help of torch; it empties at the end, whatever happens."""
+    value = loss(images, model(images), labels)
+    value.backward()
+    grads = [p.grad for p in model.parameters()]
+    length = math.sqrt(sum(grad.square().sum().item() for grad in grads))
+    healthy = math.isfinite(value.item()) and math.isfinite(length)
+    if healthy:
+        for grad in grads:
+            grad *= min(1.0, clip_norm / (length + 1e-6))
+        optimizer.step()
+    model.zero_grad()
+    return value.item() if healthy else math.nan
+
+
+def exchanged(model, optimizer, images, labels, loss, clip_norm=1.0):
+    return step()(
+        model, optimizer, images, labels, lambda x, y, t: loss(y, x, t), clip_norm
+    )
+
+
+def outputs_last(model, optimizer, images, labels, loss, clip_norm=1.0):
+    optimizer.zero_grad()
+    value = loss(images, labels, model(images))
+    value.backward()
+    optimizer.step()
+    return value.item()
+
+
+def plain(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """The step of a first tutorial, without a look and without clipping."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    value.backward()
+    optimizer.step()
+    return value.item()
+
+
+def never_empty(model, optimizer, images, labels, loss, clip_norm=1.0):
+    value = loss(images, model(images), labels)
+    value.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    return value.item()
 
 
 def sum_of_losses(model, optimizer, images, labels, loss, clip_norm=1.0):
     return len(images) * step()(model, optimizer, images, labels, loss, clip_norm)
 
 
+def half_of_it(*arguments):
+    return step()(*arguments) / 2
+
+
 def silent_about_nan(*arguments):
     value = step()(*arguments)
     return 0.0 if math.isnan(value) else value
+
+
+def other_loss(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """The loss is reported, something else is sent back."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    (value + sum(p.square().sum() for p in model.parameters())).backward()
+    optimizer.step()
+    return value.item()
 
 
 def stub(*_):
@@ -44,33 +120,146 @@ def stub(*_):
 
 FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
 
-RIGHT = [("7.1", step()), ("7.2", "C"), ("7.3", FAULTS), ("7.4", "B")]
+RIGHT = [
+    ("7.1", step()),
+    ("7.1", by_hand),
+    (
+        "7.1",
+        step("zeros forward backward clip look step", give=lambda x: float(x.detach())),
+    ),
+    ("7.2", "C"),
+    ("7.2", " c"),
+    ("7.3", FAULTS),
+    ("7.3", {letter: fault.title() for letter, fault in FAULTS.items()}),
+    ("7.4", "B"),
+    ("7.4", "b"),
+]
 WRONG = [
-    ("7.1", stub, "still empty"),
-    ("7.1", lambda *_: 0.5, "the loss was"),
-    ("7.1", step(skip="zero"), "twice as long"),
-    ("7.1", step(skip="backward"), "was backward called"),
-    ("7.1", step(skip="clip"), "gradient of length"),
-    ("7.1", step(skip="step"), "a call missing"),
-    ("7.1", step(late_zero=True), "when was it emptied"),
-    ("7.1", step(check_first=False), "look before you step"),
-    ("7.1", step(as_float=False), "return a float"),
-    ("7.1", step(order=(1, 0, 2)), "images, outputs, labels"),
-    ("7.1", sum_of_losses, "you returned"),
-    ("7.1", silent_about_nan, "say so with nan"),
-    ("7.2", "A", "look at the"),
-    ("7.2", "B", "centred"),
-    ("7.2", "D", "attend to each other"),
-    ("7.2", 4, "answer A, B, C or D"),
-    ("7.3", dict.fromkeys(FAULTS, "overfitting"), "training loss first"),
-    ("7.3", FAULTS | {"A": "noise"}, "choose among"),
-    ("7.3", FAULTS | {"A": "rate"}, "still switched on"),
-    ("7.3", FAULTS | {"B": "warm-up"}, "blind guess"),
-    ("7.3", FAULTS | {"C": "rate"}, "tell apart"),
-    ("7.3", FAULTS | {"D": "rate"}, "recovers"),
-    ("7.3", {"A": "eval"}, "KeyError"),
-    ("7.4", "A", "training loss"),
-    ("7.4", "C", "weighted sum"),
-    ("7.4", "D", "same fit"),
-    ("7.4", "resnet", "answer A, B, C or D"),
+    ("7.1", stub, None, "still empty"),
+    ("7.1", lambda *_: None, None, "nothing came back"),
+    ("7.1", exchanged, "loss-arguments-exchanged", "images, outputs, labels"),
+    ("7.1", outputs_last, "loss-arguments-exchanged", "in this order"),
+    ("7.1", step("zero forward clip look step"), "backward-left-out", "was backward"),
+    ("7.1", lambda *_: 0.5, "backward-left-out", "no gradient was computed"),
+    (
+        "7.1",
+        step("zero forward backward clip look"),
+        "step-left-out",
+        "call is missing",
+    ),
+    ("7.1", step("zero forward step backward"), "step-before-backward", "comes after"),
+    (
+        "7.1",
+        step("forward step zero backward clip"),
+        "step-before-backward",
+        "moves first",
+    ),
+    (
+        "7.1",
+        step("forward backward zeros clip step"),
+        "gradient-emptied-before-step",
+        "when was it emptied",
+    ),
+    (
+        "7.1",
+        step("forward backward clip look zero step"),
+        "gradient-emptied-before-step",
+        "gradient of 0",
+    ),
+    ("7.1", step("forward backward clip look step"), "gradient-never-emptied", "twice"),
+    ("7.1", never_empty, "gradient-never-emptied", "adds to what is there"),
+    ("7.1", step("fade forward backward clip look step"), None, "two gradients: why"),
+    ("7.1", step(give=lambda x: x), "loss-kept-as-tensor", "return a float"),
+    ("7.1", step(give=torch.Tensor.detach), "loss-kept-as-tensor", "got <class"),
+    ("7.1", sum_of_losses, "loss-times-batch", "a mean already"),
+    ("7.1", half_of_it, None, "you returned"),
+    ("7.1", other_loss, None, "gradient of something else"),
+    (
+        "7.1",
+        step("zero forward backward clip look step forward"),
+        "loss-measured-after-step",
+        "moved the weights by then",
+    ),
+    (
+        "7.1",
+        step("zero forward backward clip-values look step"),
+        "clipped-entry-by-entry",
+        "direction stays",
+    ),
+    ("7.1", plain, "gradient-not-clipped", "gradient of length"),
+    (
+        "7.1",
+        step("zero forward backward look step clip"),
+        "gradient-not-clipped",
+        "gradient of length",
+    ),
+    (
+        "7.1",
+        step("zero forward backward clip step"),
+        "nothing-checked-before-step",
+        "Look before you step",
+    ),
+    (
+        "7.1",
+        step("zero forward backward clip step look"),
+        "nothing-checked-before-step",
+        "every weight is nan",
+    ),
+    (
+        "7.1",
+        step(finite=lambda value, _: value.isfinite()),
+        "only-loss-checked",
+        "at the length",
+    ),
+    (
+        "7.1",
+        step(finite=lambda _, length: length.isfinite()),
+        "only-gradient-checked",
+        "at the loss",
+    ),
+    (
+        "7.1",
+        step(finite=lambda value, length: not (value + length).isnan()),
+        "infinity-let-through",
+        "not the only number",
+    ),
+    ("7.1", silent_about_nan, "missing-step-unsaid", "say so with nan"),
+    (
+        "7.1",
+        step("forward backward clip look step zero"),
+        "broken-gradient-left-behind",
+        "if a step ends early",
+    ),
+    (
+        "7.1",
+        step("zero forward backward clip look step slower"),
+        None,
+        "more than the weights",
+    ),
+    ("7.2", "A", "more-tokens-are-better", "look at the numbers"),
+    ("7.2", "B", "few-tokens-say-little", "centred"),
+    ("7.2", "D", "patch-size-is-a-constant", "attend to each other"),
+    ("7.2", 4, None, "answer A, B, C or D"),
+    (
+        "7.3",
+        dict.fromkeys(FAULTS, "overfitting"),
+        "all-is-overfitting",
+        "training loss first",
+    ),
+    (
+        "7.3",
+        FAULTS | {"C": "overfitting"},
+        "all-is-overfitting",
+        "the test loss is not",
+    ),
+    ("7.3", FAULTS | {"A": "noise"}, None, "choose among"),
+    ("7.3", FAULTS | {"A": "positions"}, "forgotten-eval-not-seen", "switched on"),
+    ("7.3", FAULTS | {"B": "warm-up", "D": "rate"}, "wild-rate-not-seen", "so far"),
+    ("7.3", FAULTS | {"C": "rate"}, "missing-positions-not-seen", "tell apart"),
+    ("7.3", FAULTS | {"D": "rate"}, "missing-warm-up-not-seen", "recovers"),
+    ("7.3", {"A": "eval"}, None, "KeyError"),
+    ("7.4", "A", "model-too-small", "training loss"),
+    ("7.4", "C", "mixing-loses-pixels", "weighted sum"),
+    ("7.4", "D", "optimizer-made-the-difference", "same fit"),
+    ("7.4", "resnet", None, "answer A, B, C or D"),
 ]

@@ -1,13 +1,12 @@
 """Checks of lesson 03: who looks at whom."""
 
-from collections.abc import Callable
 from math import exp
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import exercise, expect
+from . import exercise, expect, expect_raises
 
 
 def weights_by_loop(
@@ -38,38 +37,118 @@ def same(got: Tensor, right: Tensor) -> bool:
     return got.shape == right.shape and torch.allclose(got, right, atol=1e-5)
 
 
+def sums_to_one(weights: Tensor, *dims: int) -> bool:
+    sums = weights.sum(dim=dims)
+    return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
+OVER_QUERIES, OVER_TABLE, OVER_HEADS = (
+    "softmax-over-queries",
+    "softmax-over-table",
+    "softmax-over-heads",
+)
+WHAT_SUMS_TO_ONE = {
+    OVER_QUERIES: "the softmax runs down the columns, over the tokens that look",
+    OVER_TABLE: "one softmax over the whole table of weights",
+}
+WHAT_SUMS_TO_ONE_IN_HEADS = {
+    **WHAT_SUMS_TO_ONE,
+    OVER_HEADS: "the softmax runs over the heads",
+}
+
+
 def expect_rows_of_one(weights: Tensor) -> None:
     """Each query divides one whole of attention among the keys."""
     sums = weights.sum(dim=-1)
     low, high = sums.min().item(), sums.max().item()
-    one = torch.allclose(weights.sum(dim=(-2, -1)), torch.tensor(1.0))
+    rows = f"rows sum to {low:.3f} up to {high:.3f}"
     question = "row i is how token i divides its attention: what must a row sum to?"
     expect(
-        not one,
-        f"all weights together sum to 1, each row to about {low:.3f}; {question}",
+        not sums_to_one(weights, -2) or sums_to_one(weights, -1),
+        f"{rows}, and each column to 1; {question}",
+        OVER_QUERIES,
     )
     expect(
-        low > 0.999 and high < 1.001,
-        f"rows sum to {low:.3f} up to {high:.3f}; {question}",
+        not sums_to_one(weights, -2, -1),
+        f"all weights together sum to 1, each row to about {low:.3f}; {question}",
+        OVER_TABLE,
+    )
+    expect(
+        weights.ndim != 4 or not sums_to_one(weights, 1),
+        f"{rows}, and the weights of one place to 1 over all heads: heads do not share"
+        f" attention with each other; {question}",
+        OVER_HEADS,
     )
 
 
-@exercise("3.1", "Along which axis?", "fix", minutes=4)
+def expect_no_smaller_sum(weights: Tensor) -> None:
+    low, high = (f(weights.sum(dim=-1)).item() for f in (torch.min, torch.max))
+    expect(
+        low > 0.999 and high < 1.001,
+        f"rows sum to {low:.3f} up to {high:.3f}; row i is how token i divides its"
+        " attention: what must a row sum to?",
+    )
+
+
+@exercise(
+    "3.1",
+    {
+        **WHAT_SUMS_TO_ONE,
+        "numbers-look-at-numbers": "the columns of x are what looks",
+        "values-mixed-already": "the weights and what they mix are one thing",
+        "exponential-left-out": "to divide by the sum is enough",
+        "scale-out-of-habit": "attention always has a scale",
+    },
+)
 def axis(answer: Any) -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 3)
     got, right = answer(x), weights_by_loop(x, x, 1.0)
+    shape = f"5 tokens look at 5: not a table {tuple(got.shape)}"
     expect(
-        got.shape == right.shape, f"5 tokens look at 5: not a table {tuple(got.shape)}"
+        got.shape != (3, 3),
+        f"{shape}. That compares the 3 numbers of a token with each other",
+        "numbers-look-at-numbers",
     )
+    expect(
+        got.shape != (5, 3),
+        f"{shape}. That is the mixture already; the weights are asked for",
+        "values-mixed-already",
+    )
+    expect(got.shape == right.shape, shape)
     expect_rows_of_one(got)
+    scores = x @ x.T
+    expect(
+        not same(got, scores / scores.sum(dim=-1, keepdim=True)),
+        f"rows sum to 1, but the smallest weight is {got.min():.2f}: what makes every"
+        " score positive before the sum divides it?",
+        "exponential-left-out",
+    )
+    expect_no_smaller_sum(got)
+    expect(
+        not same(got, weights_by_loop(x, x, 3**-0.5)),
+        "rows sum to 1, and the scores are scaled. That comes in 3.5: here only the"
+        " axis is wrong",
+        "scale-out-of-habit",
+    )
     expect(
         same(got, right),
         "rows sum to 1, but are not the softmax of x times x transposed",
     )
 
 
-@exercise("3.2", "Two mistakes in one line", "fix", minutes=6)
+@exercise(
+    "3.2",
+    {
+        **WHAT_SUMS_TO_ONE_IN_HEADS,
+        "scale-after-softmax": "the scale may be applied to the weights",
+        "scale-left-out": "softmax copes with scores of any size",
+        "scale-multiplied": "the scale makes scores louder",
+        "model-width": "a score adds up as many products as the model is wide",
+        "root-left-out": "scores spread in proportion to the width",
+        "number-of-keys": "the scale depends on how many keys there are",
+    },
+)
 def scale(answer: Any) -> None:
     torch.manual_seed(0)
     b, h, n, m, e = 2, 8, 3, 64, 64
@@ -79,39 +158,92 @@ def scale(answer: Any) -> None:
         got.shape == right.shape,
         f"expected weights {b, h, n, m}, got {tuple(got.shape)}",
     )
-    sums, biggest = got.sum(dim=-1).mean().item(), got.amax(dim=-1).mean().item()
+    sums = got.sum(dim=-1)
+    unscaled = weights_of_heads(q, k, 1.0)
     expect(
-        abs(sums - 1) < 1e-3,
-        f"rows now sum to {sums:.3f}: what was divided after the softmax?",
+        sums.std() > 1e-4 or abs(sums.mean() - 1) < 1e-3,
+        f"rows now sum to {sums.mean():.3f}: what was divided after the softmax?",
+        "scale-after-softmax",
     )
-    typical = right.amax(dim=-1).mean().item()
+    expect_rows_of_one(got)
+    expect_no_smaller_sum(got)
+    biggest, typical = [w.amax(dim=-1).mean().item() for w in (got, right)]
+    size = f"the largest weight of a row is {biggest:.2f} on average, not {typical:.2f}"
     expect(
-        biggest > typical / 2,
-        f"too flat: the largest weight of a row is {biggest:.2f} on average, not"
-        f" {typical:.2f}. Which vectors were multiplied, and how wide are they?",
+        not same(got, unscaled),
+        f"nearly one-hot: {size}. Scores this loud leave no gradient. Where is the"
+        " scale?",
+        "scale-left-out",
     )
     expect(
-        biggest < typical * 2,
-        f"nearly one-hot: the largest weight is {biggest:.2f} on average, not"
-        f" {typical:.2f}; scores this loud leave no gradient. Where is the scale?",
+        not same(got, weights_of_heads(q, k, e**0.5)),
+        f"as good as one-hot: {size}. Did the scale make the scores smaller?",
+        "scale-multiplied",
+    )
+    expect(
+        not same(got, weights_of_heads(q, k, (h * e) ** -0.5)),
+        f"too flat: {size}. Which vectors were multiplied, and how wide are they?",
+        "model-width",
+    )
+    expect(
+        not same(got, weights_of_heads(q, k, 1 / e))
+        and not same(got, weights_of_heads(q, k, 1 / (h * e))),
+        f"too flat: {size}. By which power of the width do scores spread? The table in"
+        " 3.5 measures it",
+        "root-left-out",
     )
     expect(same(got, right), "close, but not softmax(q k / sqrt(e)): which power of e?")
+    few = k[:, :, :7]
+    expect(
+        same(answer(q, few), weights_of_heads(q, few, e**-0.5)),
+        "right for 64 keys, and not for 7. A score knows two vectors only: what do"
+        " other keys have to do with it?",
+        "number-of-keys",
+    )
 
 
-@exercise("3.3", "How large is the table?", "predict", minutes=3)
+@exercise(
+    "3.3",
+    {
+        "entries-not-bytes": "an entry is a byte",
+        "bits-taken-for-bytes": "float32 takes 32 bytes",
+        "unit-left-out": "the answer is in bytes, or in KiB",
+        "one-row-counted": "the table has one weight per token",
+        "each-pair-counted-once": "i looking at j is j looking at i",
+        "table-grows-as-n": "sixteen times the tokens, sixteen times the table",
+    },
+)
 def memory(answer: Any) -> None:
-    small, large = (197**2 * 4 / 2**20, 3136**2 * 4 / 2**20)
+    small, large = (n**2 * 4 / 2**20 for n in (197, 3136))
 
     def near(value: float, right: float) -> bool:
         return abs(value - right) < 0.1 * right
 
-    for got, right in zip(answer, (small, large), strict=True):
+    for got, right, n in zip(answer, (small, large), (197, 3136), strict=True):
         expect(
             not near(got, right / 4),
-            f"{got} million entries? Each one takes four bytes",
+            f"{got} MiB? So many million entries there are; how many bytes has each?",
+            "entries-not-bytes",
         )
         expect(
-            not near(got, right * 8), f"{got} MiB? float32 means 32 bits, not 32 bytes"
+            not near(got, right * 8),
+            f"{got} MiB? The 32 in float32 counts bits, and a byte has 8",
+            "bits-taken-for-bytes",
+        )
+        expect(
+            not near(got, right * 2**20) and not near(got, right * 2**10),
+            f"{got} is a number of bytes, or of KiB: one MiB is 2^20 bytes",
+            "unit-left-out",
+        )
+        expect(
+            not near(got, right / n),
+            f"{got} MiB is one row: how one token looks at {n}. How many tokens look?",
+            "one-row-counted",
+        )
+        expect(
+            not near(got, right / 2),
+            f"{got} MiB is half of the table. How i looks at j is not how j looks at i",
+            "each-pair-counted-once",
         )
     got_small, got_large = answer
     expect(
@@ -120,6 +252,7 @@ def memory(answer: Any) -> None:
     expect(
         not near(got_large / got_small, 3136 / 197),
         "your table grows 16-fold, as n does; how many entries has a table of n by n?",
+        "table-grows-as-n",
     )
     expect(
         near(got_large, large),
@@ -127,54 +260,120 @@ def memory(answer: Any) -> None:
     )
 
 
-@exercise("3.4", "Attention weights, with a mask", "faded", minutes=10)
-def attention_weights(answer: Any) -> None:
-    torch.manual_seed(0)
-    q, k = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 5, 6)
-    right = weights_of_heads(q, k, 6**-0.5)
-    got = answer(q, k)
+def expect_scaled(got: Tensor, q: Tensor, k: Tensor) -> None:
+    """Without a mask: the softmax of scaled scores, along the keys."""
+    e, h = q.shape[-1], q.shape[1]
+    right = weights_of_heads(q, k, e**-0.5)
+    expect(
+        got.shape != right.mT.shape,
+        f"{tuple(got.shape)} came back: keys look at queries. Who asks stands in the"
+        f" rows, {tuple(right.shape)}",
+        "keys-look-at-queries",
+    )
     expect(
         got.shape == right.shape,
-        f"expected weights (2, 3, 4, 5), got {tuple(got.shape)}",
+        f"expected weights {tuple(right.shape)}, got {tuple(got.shape)}",
     )
     expect_rows_of_one(got)
+    sums = got.sum(dim=-1)
+    expect(
+        sums.std() > 1e-4 or abs(sums.mean() - 1) < 1e-3,
+        f"rows now sum to {sums.mean():.3f}: what was divided after the softmax?",
+        "scale-after-softmax",
+    )
+    expect_no_smaller_sum(got)
     expect(
         not same(got, weights_of_heads(q, k, 1.0)),
         "without the scale: nearly one-hot rows",
+        "scale-left-out",
     )
     expect(
-        not same(got, weights_of_heads(q, k, 18**-0.5)),
+        not same(got, weights_of_heads(q, k, (h * e) ** -0.5)),
         "scaled by the width of all heads together: how wide is one of them?",
+        "model-width",
+    )
+    expect(
+        not same(got, weights_of_heads(q, k, 1 / e)),
+        f"divided by {e}, where {e**0.5:.2f} would do: too flat. By which power of the"
+        " width do scores spread?",
+        "root-left-out",
     )
     expect(same(got, right), "without a mask this is not softmax(q k / sqrt(e))")
 
-    mask = torch.tensor(
-        [[1, 0, 0, 1, 0], [0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]]
-    )
-    mask = mask.bool()
-    got, right = answer(q, k, mask), weights_of_heads(q, k, 6**-0.5, mask)
+
+def expect_masked(
+    got: Tensor, free: Tensor, q: Tensor, k: Tensor, mask: Tensor
+) -> None:
+    """With a mask: the same among the allowed keys, and nothing elsewhere."""
+    e = q.shape[-1]
     expect(
-        not same(got, answer(q, k)),
+        not same(got, free),
         "a mask changes nothing: masked_fill *returns* a tensor",
+        "mask-thrown-away",
     )
     expect(
-        not got[..., 0, :][..., mask[0]].eq(0).all(),
+        not got[:, :, 0, mask[0]].eq(0).all(),
         "the mask works the wrong way round: True means may look",
+        "mask-other-way-round",
     )
-    leak = got[..., ~mask].max().item()
-    expect(
-        leak < 1e-6,
-        f"a blocked key still gets a weight of {leak:.2f}: which score gives the"
-        " weight 0?",
-    )
+    leak = got[:, :, ~mask].max().item()
     low = got.sum(dim=-1).min().item()
+    scores = q @ k.mT * e**-0.5
     expect(
-        low > 0.999,
+        not same(got, (scores * mask).softmax(dim=-1)),
+        f"a blocked key still gets a weight of {leak:.2f}: 0 is a score like any other."
+        " Which score gives the weight 0?",
+        "zero-before-softmax",
+    )
+    expect(
+        not same(got, (scores + mask).softmax(dim=-1)),
+        f"a blocked key still gets a weight of {leak:.2f}: True was added as 1. What"
+        " must be added to a score so that its exponential is 0?",
+        "mask-added-as-one",
+    )
+    expect(
+        not same(got, free * mask),
         f"a masked row sums to {low:.2f}: mask before the softmax, not after",
+        "zero-after-softmax",
     )
+    expect(leak < 1e-6, f"a blocked key still gets a weight of {leak:.2f}")
+    expect(low > 0.999, f"a masked row sums to {low:.2f}, and should sum to 1")
     expect(
-        same(got, right), "with a mask, the allowed weights are not their own softmax"
+        same(got, weights_of_heads(q, k, e**-0.5, mask)),
+        "with a mask, the allowed weights are not their own softmax",
     )
+
+
+@exercise(
+    "3.4",
+    {
+        **WHAT_SUMS_TO_ONE_IN_HEADS,
+        "keys-look-at-queries": "a row belongs to a key",
+        "scale-after-softmax": "the scale may be applied to the weights",
+        "scale-left-out": "softmax copes with scores of any size",
+        "model-width": "a score adds up as many products as the model is wide",
+        "root-left-out": "scores spread in proportion to the width",
+        "mask-thrown-away": "masked_fill changes the tensor it is called on",
+        "mask-other-way-round": "True in a mask means blocked",
+        "zero-before-softmax": "a score of 0 is no score",
+        "mask-added-as-one": "a boolean mask can be added as it is",
+        "zero-after-softmax": "blocked weights can be wiped out afterwards",
+    },
+)
+def attention_weights(answer: Any) -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 5, 6)
+    free = answer(q, k)
+    expect_scaled(free, q, k)
+    expect(
+        same(answer(q[0, 0], k[0, 0]), free[0, 0]),
+        "right for images and heads; without these axes, `n e, m e`, something else"
+        " comes out",
+    )
+    mask = torch.tensor(
+        [[1, 0, 0, 1, 0], [0, 1, 1, 0, 1], [1, 1, 0, 1, 1], [0, 0, 0, 0, 1]]
+    ).bool()
+    expect_masked(answer(q, k, mask), free, q, k, mask)
 
     blocked = mask.clone()
     blocked[1] = False
@@ -182,41 +381,144 @@ def attention_weights(answer: Any) -> None:
         answer, (q, k, blocked), ValueError, "a query that may look at nothing"
     )
     expect_raises(answer, (q, k, mask.float()), TypeError, "a mask that is not boolean")
+    narrow = torch.randn(2, 3, 5, 1)  # width 1 would be broadcast
     expect_raises(
-        answer, (q, k[..., :5]), ValueError, "queries and keys of different width"
+        answer, (q, narrow), ValueError, "queries and keys of different width"
     )
 
 
-def expect_raises(
-    function: Callable, arguments: tuple, kind: type[Exception], what: str
-) -> None:
-    """`function` must refuse these arguments, with this kind of error."""
-    try:
-        function(*arguments)
-    except kind:
-        return
-    except Exception as error:
-        hint = (
-            f"{what} should raise {kind.__name__}, got {type(error).__name__}: {error}"
-        )
-        raise AssertionError(hint) from None
-    raise AssertionError(f"{what} should raise {kind.__name__}, and nothing was raised")
-
-
-@exercise("3.5", "Attention", "implement", minutes=4)
+@exercise(
+    "3.5",
+    {
+        "keys-mixed": "what is mixed are the keys",
+        "weights-not-applied": "the weights are the result",
+        "mean-divided-again": "a sum must still be divided by the number of keys",
+        "values-counted-alike": "every value counts as much as the next",
+        "scale-left-out": "softmax copes with scores of any size",
+        "mask-not-passed-on": "a mask works without being passed on",
+        "mask-other-way-round": "True in a mask means blocked",
+    },
+)
 def attention(answer: Any) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 7)
-    mask = torch.ones(4, 5).tril(1).bool()
     got, right = answer(q, k, v), weights_of_heads(q, k, 6**-0.5) @ v
-    expect(
-        got.shape == right.shape,
+    shape = (
         "each of 4 queries gets a mixture as wide as a value: expected (2, 3, 4, 7),"
-        f" got {tuple(got.shape)}",
+        f" got {tuple(got.shape)}"
+    )
+    expect(
+        got.shape != (2, 3, 4, 6),
+        f"{shape}. A key is 6 wide: what do those give who are looked at?",
+        "keys-mixed",
+    )
+    expect(
+        got.shape != (2, 3, 4, 5),
+        f"{shape}. These are the weights of 5 keys: what is mixed with them?",
+        "weights-not-applied",
+    )
+    expect(got.shape == right.shape, shape)
+    expect(
+        not same(got * 5, right),
+        "the weighted mean is there, divided by 5 once more. What do the weights of a"
+        " row sum to?",
+        "mean-divided-again",
+    )
+    expect(
+        not same(got, v.mean(dim=-2, keepdim=True).expand_as(right)),
+        "every query gets the plain mean of the values: where are its weights?",
+        "values-counted-alike",
+    )
+    expect(
+        not same(got, weights_of_heads(q, k, 1.0) @ v),
+        "without the scale: nearly one-hot rows",
+        "scale-left-out",
     )
     expect(same(got, right), "not the mean of the values, weighted row by row")
-    masked = weights_of_heads(q, k, 6**-0.5, mask) @ v
+    mask = torch.ones(4, 5).tril().bool()
+    got = answer(q, k, v, mask)
     expect(
-        same(answer(q, k, v, mask), masked),
+        not same(got, right),
         "right without a mask: where did the mask go?",
+        "mask-not-passed-on",
     )
+    expect(
+        not same(got, weights_of_heads(q, k, 6**-0.5, ~mask) @ v),
+        "the mask works the wrong way round: True means may look",
+        "mask-other-way-round",
+    )
+    expect(
+        same(got, weights_of_heads(q, k, 6**-0.5, mask) @ v),
+        "right without a mask; with one, not the mean over the allowed values",
+    )
+
+
+@exercise(
+    "3.6",
+    {
+        "parts-swapped": "it is attention that reads one token after another",
+        "recurrence-side-by-side": "a recurrent net reads all tokens at once",
+        "gaps-counted": "the first token is read without a step",
+        "queries-take-turns": "a query waits for the query before it",
+        "work-is-waiting": "what is much work takes many steps in a row",
+        "one-score-per-token": "each token gets one score",
+        "own-score-left-out": "a token does not look at itself",
+        "each-pair-scored-once": "i looking at j is j looking at i",
+    },
+)
+def steps(answer: Any) -> None:
+    n = 3136
+    recurrent, parallel, scores = answer
+    expect(
+        (recurrent, parallel) != (1, n),
+        "both numbers occur, each at the other's place: which of the two carries a"
+        " state from token to token?",
+        "parts-swapped",
+    )
+    expect(
+        recurrent != 1,
+        "one step? Each step of a recurrent net needs the state that the step before"
+        " leaves",
+        "recurrence-side-by-side",
+    )
+    expect(
+        recurrent != n - 1,
+        f"{recurrent} steps lie between the first token and the last, but the first has"
+        " to be read too",
+        "gaps-counted",
+    )
+    expect(
+        recurrent == n, f"{recurrent} steps? The net mixes in one token at each of them"
+    )
+    expect(
+        parallel not in (n, n - 1),
+        f"{parallel} steps would be one query after another. Which result of query 0"
+        " does query 1 wait for?",
+        "queries-take-turns",
+    )
+    expect(
+        parallel not in (n * n, n * n - n, n * (n - 1) // 2),
+        f"{parallel} is how much there is to do. Which of it has to wait for the rest?",
+        "work-is-waiting",
+    )
+    expect(
+        parallel == 1,
+        f"{parallel} steps? Ask of each query what must be finished before its turn",
+    )
+    expect(
+        scores != n,
+        f"{scores} scores would be one for each token. How many tokens does each token"
+        " meet?",
+        "one-score-per-token",
+    )
+    expect(
+        scores != n * (n - 1),
+        "that leaves the diagonal of the table empty: does a token look at itself?",
+        "own-score-left-out",
+    )
+    expect(
+        scores not in (n * (n - 1) // 2, n * (n + 1) // 2, n * n // 2),
+        "that is half of the table. How i looks at j is not how j looks at i",
+        "each-pair-scored-once",
+    )
+    expect(scores == n * n, f"{scores} scores? Every token that asks meets every token")

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import exercise, expect
+from . import exercise, expect, expect_letter, expect_raises
 
 
 def tokens(b: int, n: int, d: int) -> Tensor:
@@ -24,26 +24,33 @@ def linears(dim: int) -> SimpleNamespace:
     return SimpleNamespace(qkv=qkv, proj=proj)
 
 
-def mix(q: Tensor, k: Tensor, v: Tensor, scale: float = 0.0, dim: int = -1) -> Tensor:
-    """Attention written once more; `scale` and `dim` make the known mistakes."""
+def mix(
+    q: Tensor, k: Tensor, v: Tensor, scale: float = 0, dim: int = -1, after: float = 1
+) -> Tensor:
+    """Attention written once more; `scale`, `dim` and `after` make known mistakes."""
     scores = q @ k.mT * (scale or q.shape[-1] ** -0.5)
-    return scores.softmax(dim) @ v
+    return after * scores.softmax(dim) @ v
 
 
-def parts_by_head(layer: Any, x: Tensor, num_heads: int) -> list[list[Tensor]]:
-    """The referee's q, k, v of every head: its own rows of the weights, unmoved."""
+def parts_by_head(layer: Any, x: Tensor, num_heads: int) -> list[Tensor]:
+    """The referee's q, k, v, `b h n e`: every head has its own rows of the weights."""
     e = x.shape[-1] // num_heads
     thirds = zip(layer.qkv.weight.chunk(3), layer.qkv.bias.chunk(3), strict=True)
     return [
-        [x @ w.T + c for w, c in zip(weight.split(e), bias.split(e), strict=True)]
+        torch.stack(
+            [x @ w.T + c for w, c in zip(weight.split(e), bias.split(e), strict=True)],
+            dim=1,
+        )
         for weight, bias in thirds
     ]
 
 
 def by_heads(layer: Any, x: Tensor, num_heads: int) -> Tensor:
     """The referee: one head after the other."""
-    heads = zip(*parts_by_head(layer, x, num_heads), strict=True)
-    return layer.proj(torch.cat([mix(q, k, v) for q, k, v in heads], dim=-1))
+    parts = [part.unbind(1) for part in parts_by_head(layer, x, num_heads)]
+    return layer.proj(
+        torch.cat([mix(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=-1)
+    )
 
 
 def same(got: Tensor, right: Tensor) -> bool:
@@ -56,6 +63,23 @@ def shuffle_error(layer: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return (layer(x[:, order]) - layer(x)[:, order]).abs().max().item()
 
 
+def expect_hearing(layer: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """A change of the last token must reach the others of its image."""
+    other = x.clone()
+    other[:, -1] += 1
+    moved = (layer(other) - layer(x))[:, :-1].abs().max() > 1e-9
+    expect(
+        moved,
+        f"token {x.shape[1] - 1} was changed, and what comes out for the others is as"
+        " before: among whom was attention paid? Write the letters of q, k and v",
+        "attends-among-heads",
+    )
+
+
+DEAF = "lets the heads of one token attend to each other, and no token to another"
+MOVED_BACK = "glues the last axes as they stand, without moving the heads back"
+APART = "puts the heads together so that their channels alternate"
+
 LINES = {
     "A": "q, k, v = qkv.unbind(0)",
     "B": "out = to_out(out)",
@@ -67,152 +91,302 @@ LINES = {
 }
 
 
-@exercise("4.1", "Put the lines in order", "order", minutes=5)
+def run_lines(labels: list[str], layer: SimpleNamespace, x: Tensor) -> Tensor:
+    """What is called `out` after these lines, for 3 heads of width 4."""
+    names: dict[str, Any] = {"x": x, "b": len(x), "n": x.shape[1], "h": 3, "e": 4}
+    names |= {"to_qkv": layer.qkv, "to_out": layer.proj}
+    names |= {"attention": mix, "rearrange": rearrange}
+    for label in labels:
+        try:
+            exec(LINES[label], names)
+        except Exception as error:
+            width = names["out"].shape[-1] if "out" in names else 12
+            expect(
+                label != "B" or width == 12,
+                f"your lines were run, and line B stopped: `to_out` takes the 12"
+                f" numbers of a token, and the last axis of `out` has {width}",
+                "last-map-before-merge",
+            )
+            reason = str(error).strip().partition("\n")[0]
+            what = f"line {label} stopped with {type(error).__name__}: {reason}"
+            expect(False, f"your lines were run, and {what}")
+    expect("out" in names, "your lines were run, and nothing is called `out`")
+    return names["out"]
+
+
+@exercise(
+    "4.1",
+    {
+        "reshape-into-heads": "a reshape can carry the heads past the tokens",
+        "decoy-kept": "keeps a line that has nothing left to do",
+        "last-map-before-merge": "maps heads before they stand side by side",
+        "last-map-forgotten": "takes heads laid side by side for the whole layer",
+    },
+)
 def order(answer: Any) -> None:
-    labels = [str(label).strip().upper() for label in answer]
+    said = answer if isinstance(answer, str) else [str(label) for label in answer]
+    labels = [letter for label in said for letter in label.upper() if letter.isalnum()]
     unknown = [label for label in labels if label not in LINES]
     expect(not unknown, f"there is no line {unknown}, only {', '.join(LINES)}")
-    layer = linears(12)
-
-    def run(x: Tensor) -> Tensor:
-        names: dict[str, Any] = {
-            "x": x,
-            "b": len(x),
-            "n": 5,
-            "h": 3,
-            "e": 4,
-            "rearrange": rearrange,
-        }
-        names |= {"attention": mix, "to_qkv": layer.qkv, "to_out": layer.proj}
-        for label in labels:
-            try:
-                exec(LINES[label], names)
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0]
-                what = f"line {label} stopped with {type(error).__name__}: {reason}"
-                raise AssertionError(f"your lines were run, and {what}") from None
-        expect("out" in names, "your lines were run, and nothing is called `out`")
-        return names["out"]
-
-    x = tokens(2, 5, 12)
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    expect(not twice, f"use a line once, {', '.join(twice)} stands there more often")
+    layer, x = linears(12), tokens(2, 5, 12)
     with torch.no_grad():
-        got, right = run(x), by_heads(layer, x, 3)
+        got, right = run_lines(labels, layer, x), by_heads(layer, x, 3)
         ended = f"your lines end with shape {tuple(got.shape)}"
         expect(got.shape == right.shape, f"{ended}; tokens (2, 5, 12) went in")
-        error = shuffle_error(run, x)
-        expect(
-            error < 1e-9,
-            "your lines run and the shape is right. But shuffle the tokens that go in:"
-            f" what comes out is not shuffled alike, it differs by up to {error:.2f}."
-            " Which line forgets whose number is whose?",
-        )
-        expect(same(got, right), "your lines run; does a last map still mix the heads?")
+        error = shuffle_error(lambda x: run_lines(labels, layer, x), x)
+    expect(
+        error < 1e-9,
+        "your lines run and the shape is right. But shuffle the tokens that go in:"
+        f" what comes out is not shuffled alike, it differs by up to {error:.2f}."
+        " Which line forgets whose number is whose?",
+        "reshape-into-heads",
+    )
+    expect(
+        same(got, right),
+        "your lines run, and every head has its answer. But the channels of one head"
+        " never hear of another: which line would mix them?",
+        "last-map-forgotten",
+    )
+    expect(
+        "C" not in labels,
+        f"the numbers are right, with {len(labels)} lines. One of them finds its work"
+        " already done: which one changes nothing?",
+        "decoy-kept",
+    )
 
 
-@exercise("4.2", "Write the layer", "implement", minutes=15)
+@exercise(
+    "4.2",
+    {
+        "heads-left-behind-tokens": "cuts heads, but leaves them behind the tokens",
+        "reshape-into-heads": "a reshape can carry the heads past the tokens",
+        "parts-cut-from-each-head": "cuts heads first, and q, k, v out of each head",
+        "parts-exchanged": "takes the three parts of qkv in another order",
+        "channels-dealt-out": "deals the channels out to the heads in turn",
+        "scale-of-the-model": "divides by the root of the model's width",
+        "scale-left-out": "leaves the scores undivided",
+        "scale-after-softmax": "divides the weights instead of the scores",
+        "softmax-over-heads": "the softmax shares out among heads",
+        "softmax-over-queries": "the softmax shares out among queries",
+        "attends-among-heads": DEAF,
+        "last-map-forgotten": "takes heads laid side by side for the whole layer",
+        "heads-not-moved-back": MOVED_BACK,
+        "channels-interleaved": APART,
+        "attention-dropout-ignored": "builds the attention dropout and never uses it",
+        "results-dropped": "drops results of attention instead of weights",
+        "output-dropout-ignored": "builds the output dropout and never uses it",
+        "dropped-before-proj": "drops before the last map instead of after it",
+        "drops-in-eval": "takes a functional dropout to know when the model trains",
+    },
+)
 def multi_head_attention(answer: Any) -> None:
     torch.manual_seed(1)
     layer, x = answer(12, num_heads=3).double(), tokens(2, 5, 12)
-    dropping = answer(12, num_heads=3, attn_drop=0.5).double()
     for linear in (layer.qkv, layer.proj):
         nn.init.normal_(linear.bias)
     with torch.no_grad():
-        judge_split(layer, x, 3)
+        judge_tokens(layer, x, 3)
+        judge_channels(answer(12, num_heads=3).double(), x, 3)
+        for part, truth in zip(
+            layer.split_heads(x), parts_by_head(layer, x, 3), strict=True
+        ):
+            expect(same(part, truth), "split_heads does not give what `qkv` makes of x")
         judge_forward(layer, x, 3)
-        loud = not same(dropping(x), dropping(x))
-        expect(
-            loud, "attn_drop=0.5 does nothing: two passes in training came out equal"
-        )
-        dropping.eval()
-        calm = same(dropping(x), dropping(x))
-        expect(calm, "two passes in eval differ: attn_drop belongs to training only")
-    try:
-        layer(x[..., :-1])
-    except ValueError:
-        return
-    except Exception as error:
-        got = type(error).__name__
-        hint = f"for tokens of another width, raise ValueError, not {got}"
-        raise AssertionError(hint) from None
-    raise AssertionError("for tokens of another width, raise ValueError; nothing did")
+        judge_dropout(answer, x)
+    narrow = x[..., :-1]
+    expect_raises(layer, (narrow,), ValueError, f"tokens {tuple(narrow.shape)}")
 
 
-def judge_split(layer: Any, x: Tensor, h: int) -> None:
+def judge_tokens(layer: Any, x: Tensor, h: int) -> None:
+    """Shapes of split_heads, and that a token stays in one piece."""
     (b, n, d), parts = x.shape, layer.split_heads(x)
     shapes, right = [tuple(part.shape) for part in parts], (b, h, n, d // h)
+    gave = f"split_heads gave shapes {shapes}"
     expect(
-        shapes == [right] * 3, f"split_heads gave shapes {shapes}, not 3 times {right}"
+        shapes != [(b, n, h, d // h)] * 3,
+        f"{gave}, b n h e: attention mixes along the last axis but one, and there the"
+        " heads stand now",
+        "heads-left-behind-tokens",
     )
+    expect(shapes == [right] * 3, f"{gave}, not 3 times {right}")
     other = x.clone()
     other[:, -1] += 1
     change = (layer.split_heads(other)[0] - parts[0]).abs().amax(dim=(0, 1, 3))
     moved = change.gt(1e-9).nonzero().flatten().tolist()
+    expect(moved, f"token {n - 1} was changed, and no query moved: is `qkv` asked?")
     expect(
         moved == [n - 1],
         f"only token {n - 1} was changed, yet the queries {moved} moved: a head holds"
         " pieces of several tokens. Name every axis before you move one",
+        "reshape-into-heads",
     )
-    names = ("queries", "keys", "values")
-    truth = [torch.stack(heads, dim=1) for heads in parts_by_head(layer, x, h)]
-    for name, part in zip(names, parts, strict=True):
-        found = [other for other, t in zip(names, truth, strict=True) if same(part, t)]
-        expect(
-            found in ([], [name]),
-            f"where the {name} should be, the {', '.join(found)} are",
-        )
-        expect(
-            found,
-            f"the {name} hold the right tokens, but not the right channels: published"
-            " weights hold all queries, then all keys, then all values, and in each of"
-            " them head after head",
-        )
+
+
+def judge_channels(layer: Any, x: Tensor, h: int) -> None:
+    """Which channels of `qkv` go where; they are numbered by its bias."""
+    d = x.shape[-1]
+    nn.init.zeros_(layer.qkv.weight)
+    layer.qkv.bias.copy_(torch.arange(3 * d))
+    found = torch.stack([part[0, :, 0] for part in layer.split_heads(x)])  # 3 h e
+    if found.flatten().sort().values.tolist() != list(range(3 * d)):
+        return  # no mere change of order
+    thirds = [sorted(set(part.flatten().tolist())) for part in found // d]
+    expect(
+        all(len(third) == 1 for third in thirds),
+        f"head 0 takes its query from the channels {found[0, 0].int().tolist()} of"
+        f" qkv: these are not all among the first {d}, where published weights keep"
+        " the queries of all heads",
+        "parts-cut-from-each-head",
+    )
+    given = [int(third[0]) for third in thirds]
+    expect(
+        given == [0, 1, 2],
+        "counted from 0, qkv holds queries, keys and values as thirds 0, 1 and 2;"
+        f" split_heads gives the thirds {given}",
+        "parts-exchanged",
+    )
+    own = found[0, 0].int().tolist()
+    expect(
+        torch.equal(found.flatten(), torch.arange(3 * d).to(found)),
+        f"head 0 takes its query from the channels {own} of qkv: in published weights"
+        " the channels of one head are neighbours, head after head",
+        "channels-dealt-out",
+    )
 
 
 def judge_forward(layer: Any, x: Tensor, h: int) -> None:
     got, right = layer(x), by_heads(layer, x, h)
-    expect(
-        got.shape == x.shape, f"forward gave {tuple(got.shape)}, not {tuple(x.shape)}"
-    )
+    came = f"forward gave {tuple(got.shape)}, not {tuple(x.shape)}"
+    expect(got.shape == x.shape, came)
+    expect_hearing(layer, x)
+    q, k, v = parts_by_head(layer, x, h)
+    d, e = x.shape[-1], q.shape[-1]
     over_keys = "then the weights of a query do not sum to 1 over the keys"
-    mistakes = {
-        "the scores look divided by the root of the model's width: which two vectors"
-        " were multiplied, and how wide are they?": {"scale": x.shape[-1] ** -0.5},
-        "the scores look as if nothing had divided them (lesson 3)": {"scale": 1.0},
-        f"the softmax ran over the heads: {over_keys}": {"dim": 1},
-        f"the softmax ran over the queries: {over_keys}": {"dim": 2},
-    }
-    merge, parts = "b h n e -> b n (h e)", layer.split_heads(x)
-    for hint, mistake in mistakes.items():
-        wrong = layer.proj(rearrange(mix(*parts, **mistake), merge))
-        expect(not same(got, wrong), hint)
+    merge = "b h n e -> b n (h e)"
+    for slug, hint, mistake in (
+        (
+            "scale-of-the-model",
+            "the scores look divided by the root of the model's width: which two"
+            " vectors were multiplied, and how wide are they?",
+            {"scale": d**-0.5},
+        ),
+        (
+            "scale-left-out",
+            "the scores look as if nothing had divided them (lesson 3)",
+            {"scale": 1.0},
+        ),
+        (
+            "scale-after-softmax",
+            "the scale was applied after the softmax: weights that summed to 1 now sum"
+            f" to {e**-0.5:.1f}, and the softmax saw the large scores",
+            {"scale": 1.0, "after": e**-0.5},
+        ),
+        (
+            "softmax-over-heads",
+            f"the softmax ran over the heads: {over_keys}",
+            {"dim": 1},
+        ),
+        (
+            "softmax-over-queries",
+            f"the softmax ran over the queries: {over_keys}",
+            {"dim": 2},
+        ),
+    ):
+        wrong = layer.proj(rearrange(mix(q, k, v, **mistake), merge))
+        expect(not same(got, wrong), hint, slug)
+    mixed = mix(q, k, v)
     expect(
-        not same(got, rearrange(mix(*parts), merge)),
+        not same(got, rearrange(mixed, merge)),
         "the heads stand side by side, but nothing has mixed them yet: where is proj?",
+        "last-map-forgotten",
     )
     error = shuffle_error(layer, x)
     expect(
         error < 1e-9,
         "the shape is right, but shuffle the tokens that go in: what comes out is not"
         f" shuffled alike, it differs by up to {error:.2f}. How were the heads merged?",
+        "heads-not-moved-back",
     )
     worst = (got - right).abs().max().item()
+    loop = f"a loop over the heads gives other numbers, by up to {worst:.2f}"
     expect(
-        same(got, right),
-        f"a loop over the heads gives other numbers, by up to {worst:.2f}: do the"
-        " channels of a head lie side by side when proj comes?",
+        not same(got, layer.proj(rearrange(mixed, "b h n e -> b n (e h)"))),
+        f"{loop}: do the channels of a head lie side by side when proj comes?",
+        "channels-interleaved",
+    )
+    expect(same(got, right), loop)
+
+
+def judge_dropout(answer: Any, x: Tensor) -> None:
+    """Both dropouts act, where they should, and only in training."""
+    torch.manual_seed(2)
+    weights = answer(12, num_heads=3, attn_drop=0.5).double()
+    results = answer(12, num_heads=3, proj_drop=0.5).double()
+    expect(
+        not same(weights(x), weights(x)),
+        "attn_drop=0.5 does nothing: two passes in training came out equal",
+        "attention-dropout-ignored",
+    )
+    expect(
+        not same(results(x), results(x)),
+        "proj_drop=0.5 does nothing: two passes in training came out equal",
+        "output-dropout-ignored",
+    )
+    expect(
+        (results(x) == 0).any(),
+        f"with proj_drop=0.5 not one of {x.numel()} numbers that come out is 0: what"
+        " stands between this dropout and the end?",
+        "dropped-before-proj",
+    )
+    nn.init.eye_(weights.proj.weight)
+    nn.init.zeros_(weights.proj.bias)
+    alike = x[:, :1].expand_as(x)  # equal values: dropped weights scale a head as one
+    noisy = weights(alike)
+    for layer in (weights.eval(), results.eval()):
+        expect(
+            same(layer(x), layer(x)),
+            "two passes in eval differ: dropping belongs to training, and a dropout"
+            " that is a function does not know the mode",
+            "drops-in-eval",
+        )
+    factor = rearrange(noisy / weights(alike), "b n (h e) -> b n h e", h=3)
+    expect(
+        (factor - factor[..., :1]).abs().max() < 1e-6,
+        "attn_drop treats the channels of one head differently: it shall drop looks,"
+        " numbers of `b h n m`, not what the looks have found",
+        "results-dropped",
     )
 
 
-@exercise("4.3", "Do more heads cost more?", "choose", minutes=3)
+@exercise(
+    "4.3",
+    {
+        "heads-cost-extra": "every head brings matrices of its own, of the full width",
+        "small-heads-cost-less": "narrower heads make a smaller layer",
+    },
+)
 def cost(answer: Any) -> None:
-    letter = str(answer).strip().upper()
-    expect(letter in ("A", "B", "C"), f"choose A, B or C, got {answer!r}")
     slices = "a head is e = d / h wide: write down the shapes of its matrices, times h"
-    expect(letter != "A", f"there are more heads, but {slices}")
-    expect(letter != "C", f"each head is smaller, but {slices}")
+    expect_letter(
+        answer,
+        "B",
+        {
+            "A": ("heads-cost-extra", f"there are more heads, but {slices}"),
+            "C": ("small-heads-cost-less", f"each head is smaller, but {slices}"),
+        },
+    )
 
 
-@exercise("4.4", "A colleague's layer", "fix", minutes=8)
+@exercise(
+    "4.4",
+    {
+        "heads-not-moved-back": MOVED_BACK,
+        "attends-among-heads": DEAF,
+        "channels-interleaved": APART,
+    },
+)
 def colleague(answer: Any) -> None:
     layer, x = linears(12), tokens(2, 5, 12)
     layer.num_heads = 3
@@ -221,42 +395,89 @@ def colleague(answer: Any) -> None:
         shapes = f"{tuple(got.shape)} came out, {tuple(x.shape)} went in"
         expect(got.shape == x.shape, shapes)
         error = shuffle_error(lambda x: answer(layer, x), x)
-    expect(
-        error < 1e-9,
-        f"tokens went in shuffled, and came out otherwise: off by up to {error:.2f}."
-        " `mixed` is b h n e: in which order does the next line need its axes?",
-    )
+        expect(
+            error < 1e-9,
+            "shapes agree and it would train. But tokens that went in shuffled came out"
+            f" otherwise: off by up to {error:.2f}. `mixed` is b h n e: in which order"
+            " does the next line need its axes?",
+            "heads-not-moved-back",
+        )
+        expect_hearing(lambda x: answer(layer, x), x)
     worst = (got - right).abs().max().item()
+    loop = f"tokens stay whole, but a loop over the heads differs by up to {worst:.2f}"
+    q, k, v = parts_by_head(layer, x, 3)
+    crossed = rearrange(mix(q, k, v), "b h n e -> b n (e h)")
     expect(
-        same(got, right),
-        "tokens stay whole now, but a loop over the heads differs by up to"
-        f" {worst:.2f}: the channels of one head must lie side by side",
+        not same(got, layer.proj(crossed)),
+        f"{loop}: the channels of one head must lie side by side",
+        "channels-interleaved",
     )
+    expect(same(got, right), f"{loop}: only one line was broken")
 
 
-@exercise("4.5", "Does it leak?", "implement", minutes=10)
+@exercise(
+    "4.5",
+    {
+        "verdict-turned-round": "says True for a tight layer, False for a leak",
+        "every-image-changed": "changes one token of all images and calls it one image",
+        "changed-image-watched": "watches the image that was changed itself",
+        "nothing-changed": "images mixed up with tokens would show in a shape",
+        "other-token-watched": "changes one token and watches for it in another place",
+    },
+)
 def leaks(answer: Any) -> None:
+    seen: list[Tensor] = []
+
     def within_images(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
         return mix(x, x, x)
 
     def across_images(x: Tensor) -> Tensor:
         return within_images(x.transpose(0, 1)).transpose(0, 1)
 
     for b, n in ((2, 6), (4, 4)):
-        x = tokens(b, n, 8)
-        before = x.clone()
-        tight, leaky = answer(within_images, x), answer(across_images, x)
-        where = f"(b={b}, n={n})"
+        x, where = tokens(b, n, 8), f"(b={b}, n={n})"
+        leaky = bool(answer(across_images, x))
+        seen.clear()
+        tight = bool(answer(within_images, x))
+        expect(seen, "your test never ran the layer it was lent")
+        changed = torch.zeros(b, n, dtype=torch.bool)
+        for other in seen:
+            if other.shape == x.shape:
+                changed |= (other != x).any(dim=-1)
+        images = int(changed.any(dim=1).sum())
+        called = f"a layer that mixes only inside each image was called leaky {where}:"
         expect(
-            torch.equal(x, before), "your test changed the tokens it was lent: clone"
+            not tight or images < b,
+            f"{called} your test changed something in {images} of {b} images, so none"
+            " was left to watch",
+            "every-image-changed",
         )
         expect(
-            not tight,
-            f"a layer that mixes only inside each image was called leaky {where}: did"
-            " you change one image as a whole, and watch another one?",
+            leaky or not tight,
+            f"a layer that leaks was called tight and a tight one leaky {where}: which"
+            " of the two does True stand for?",
+            "verdict-turned-round",
         )
         expect(
-            leaky,
-            f"a layer that mixes token i of all images was not noticed {where}: change"
-            " one image, and watch the numbers of one you did not change",
+            not tight or not images,
+            f"{called} your test changed {images} of {b} images. Whose output did it"
+            " look at?",
+            "changed-image-watched",
         )
+        expect(not tight, f"{called} what did your test compare?")
+        missed = f"a layer that mixes token i of all images was not noticed {where}"
+        expect(
+            leaky or not all(torch.equal(other, x) for other in seen),
+            f"{missed}: the layer was asked with unchanged tokens only. A mix-up of b"
+            " and n keeps every shape; change one image, and watch another",
+            "nothing-changed",
+        )
+        per_image = int(changed.sum(dim=1).max())
+        expect(
+            leaky or not 0 < per_image < n,
+            f"{missed}: your test changed {per_image} of {n} tokens of an image. If"
+            " this leak carries token i to token i, where must one look?",
+            "other-token-watched",
+        )
+        expect(leaky, missed)

@@ -1,0 +1,160 @@
+"""What holds for every answer: it ends, answers in kind, and leaves its input alone."""
+
+import ast
+import ctypes
+import inspect
+import textwrap
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Unsound(Exception):
+    """Something that no exercise asks for; the text says what was observed."""
+
+
+class NoAnswer(BaseException):
+    """The time is over. No `except Exception` of an answer may catch it."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise NoAnswer in this thread when the time is over, wherever it runs Python."""
+    thread, over = ctypes.c_ulong(threading.get_ident()), threading.Lock()
+    done = False
+
+    def interrupt() -> None:
+        with over:
+            if not done:
+                error = ctypes.py_object(NoAnswer)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with over:
+            done = True
+        timer.cancel()
+
+
+def watched(answer: Any) -> Any:
+    """The same answer; what goes in and comes out is looked at."""
+    if isinstance(answer, type) and issubclass(answer, nn.Module):
+
+        @wraps(answer, updated=())
+        def build(*args: Any, **kwargs: Any) -> nn.Module:
+            module = answer(*args, **kwargs)
+            lent: list[list[Tensor]] = []
+            module.register_forward_pre_hook(
+                lambda _, given: lent.append(copies(given))
+            )
+            module.register_forward_hook(
+                lambda _, given, out: sound(given, lent.pop(), out)
+            )
+            return module
+
+        return build
+    if inspect.isfunction(answer):
+
+        @wraps(answer)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = (*args, *kwargs.values())
+            before = copies(given)
+            out = answer(*args, **kwargs)
+            sound(given, before, out)
+            return out
+
+        return call
+    if isinstance(answer, tuple):
+        return tuple(watched(part) for part in answer)
+    return answer
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """The tensors in an argument or a result, lists and tuples opened."""
+    if isinstance(value, list | tuple):
+        return [tensor for part in value for tensor in tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def copies(value: Any) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors(value)]
+
+
+def sound(given: Any, before: list[Tensor], out: Any) -> None:
+    """Refuse what is wrong whatever was asked."""
+    if out is None:
+        raise Unsound("nothing came back: is there a `return`?")
+    ins, outs = tensors(given), tensors(out)
+    for now, then in zip(ins, before, strict=True):
+        if not torch.equal(now.isnan(), then.isnan()) or not torch.equal(
+            now.nan_to_num(), then.nan_to_num()
+        ):
+            shape = tuple(then.shape)
+            rule = "work on a copy, or with operations that return a new tensor"
+            raise Unsound(f"the input {shape} was changed on the way: {rule}")
+    floats = {tensor.dtype for tensor in ins if tensor.is_floating_point()}
+    devices = {tensor.device for tensor in ins}
+    for tensor in outs:
+        if len(devices) == 1 and tensor.device not in devices:
+            got = f"the input is on {ins[0].device}, the answer on {tensor.device}"
+            raise Unsound(f"{got}: make new tensors where the input is")
+        if not tensor.is_floating_point():
+            continue
+        if len(floats) == 1 and tensor.dtype not in floats:
+            got = f"{floats.pop()} went in, {tensor.dtype} came out"
+            raise Unsound(f"{got}: where was it converted?")
+        if tensor.isnan().any() and all(x.isfinite().all() for x in ins):
+            got = f"the result {tuple(tensor.shape)} holds nan, its input did not"
+            raise Unsound(f"{got}: is 0 divided by 0 somewhere?")
+
+
+def where(error: Exception, answer: Any) -> str:
+    """An error in words, with the learner's own line if it was raised there."""
+    said = f"{type(error).__name__}: {error}"
+    if not functions(answer):
+        return f"{answer!r} cannot be read as an answer ({said}): see how it is asked"
+    home = source_file(answer)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == home:
+            return f"your answer raised {said}\n  in the line `{frame.line}`"
+    if isinstance(error, TypeError) and "() " in str(error):
+        return f"your answer cannot be called as the question says ({said})"
+    return f"what came out of your answer cannot be compared ({said})"
+
+
+def functions(answer: Any) -> list[Any]:
+    """The functions of an answer, the methods of a class too, without decorators."""
+    if isinstance(answer, tuple):
+        return [function for part in answer for function in functions(part)]
+    parts = vars(answer).values() if isinstance(answer, type) else [answer]
+    return [inspect.unwrap(part) for part in parts if inspect.isfunction(part)]
+
+
+def blank_left(answer: Any) -> bool:
+    """Whether a value that is assigned or returned is still a blank, `...`."""
+    for function in functions(answer):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        except (OSError, SyntaxError):
+            continue  # written where no source is at hand, or in the midst of a line
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(value=value) | ast.Return(value=value):
+                    if isinstance(value, ast.Constant) and value.value is ...:
+                        return True
+    return False
+
+
+def source_file(answer: Any) -> str:
+    """The file, or the notebook cell, in which a function or class was written."""
+    return next((part.__code__.co_filename for part in functions(answer)), "")
