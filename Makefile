@@ -11,7 +11,8 @@
 .NOTPARALLEL:
 
 RIGHT_PYTHON = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
-LESSON ?= notebooks/00_start_here.ipynb
+WORKBOOK ?= workbook
+LESSON ?= $(WORKBOOK)/00_start_here.ipynb
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; \
 	do $$p -c '$(RIGHT_PYTHON)' 2>/dev/null && echo $$p && break; done)
 STRIP = $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
@@ -32,7 +33,8 @@ endif
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 
-lab: $(LAB_ENV)  ## open the course in JupyterLab (the first time: install it)
+lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, make it)
+	$(PY) -m course_vit start $(WORKBOOK)
 	$(PY) -m jupyterlab $(LAB_FLAGS) $(LESSON)
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser

@@ -47,12 +47,20 @@ DEAD_LINKS = """() =>
   [...document.querySelectorAll('.jp-RenderedMarkdown a[href^="#"]')]
   .map(link => decodeURIComponent(link.hash.slice(1)))
   .filter(name => !document.querySelector(`[data-jupyter-id="${CSS.escape(name)}"]`))"""
+# What the learner writes; the page indents nothing of its own while text is inserted.
+MINE = """def patchify(images, patch_size):
+    ph, pw = as_pair(patch_size)
+    if images.ndim != 4 or images.shape[2] % ph or images.shape[3] % pw:
+        raise ValueError("the patches do not fit")
+    windows = images.unfold(2, ph, ph).unfold(3, pw, pw)
+    return windows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+"""
 SCROLLED = "document.querySelector('.jp-WindowedPanel-outer')"
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of the JupyterLab of `make lab`, on notebooks without outputs."""
+    """The address of `make lab`, on notebooks without outputs, and its workbook."""
     home = tmp_path_factory.mktemp("lab")
     notebooks = home / "course" / "notebooks"
     notebooks.mkdir(parents=True)
@@ -80,9 +88,10 @@ def lab(tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": f"{home}/workspaces",
     }
     lesson = f"LESSON={notebooks}/{NOTEBOOKS[0].name}"
+    workbook = f"WORKBOOK={home}/course/workbook"
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
-            ["make", "lab", f"LAB_FLAGS={' '.join(flags)}", lesson],
+            ["make", "lab", f"LAB_FLAGS={' '.join(flags)}", lesson, workbook],
             cwd=ROOT,
             env=os.environ | folders,
             stdout=log,
@@ -92,7 +101,7 @@ def lab(tmp_path_factory):
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(address, server, home / "log")
-        yield address
+        yield address, home / "course" / "workbook"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
@@ -128,7 +137,7 @@ def page(lab, browser):
     page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
     page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
     page.on("response", lambda r: r.status < 400 or wrong.append(f"no answer: {r.url}"))
-    page.goto(f"{lab}/lab?token=secret&reset")
+    page.goto(f"{lab[0]}/lab?token=secret&reset")
     page.wait_for_function("window.jupyterapp")
     yield page
     page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
@@ -138,7 +147,7 @@ def page(lab, browser):
 
 def test_the_token_is_asked_for(lab, browser):
     page = browser.new_page()
-    page.goto(f"{lab}/lab")
+    page.goto(f"{lab[0]}/lab")
     assert page.get_by_label("Password or token").is_visible()
     page.close()
 
@@ -161,3 +170,36 @@ def test_a_notebook_runs_to_its_end(page, path):
         page.set_viewport_size({"width": 1300, "height": height})
         page.evaluate(f"{SCROLLED}.scrollTop = 0")
         page.screenshot(path=Path(folder) / f"{path.stem}.png")
+
+
+def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
+    def run(text, code=""):
+        """Click into a cell, perhaps write it anew, and run it as a person would."""
+        cell = page.locator(".jp-CodeCell", has_text=text).first
+        cell.locator(".cm-content").click()
+        if code:
+            page.keyboard.press("Control+A")
+            page.keyboard.insert_text(code)
+        page.keyboard.press("Shift+Enter")
+
+    def says(text):
+        page.locator(".jp-OutputArea-output", has_text=text).first.wait_for()
+
+    page.evaluate(RUN_ALL, "workbook/01_patch_embedding.ipynb")
+    says("not yet, 1.1: the blank is still empty")
+    run("answer = ...", "answer = (14, 3 * 16 * 16)")
+    run('check("1.1", answer)')
+    says("not yet, 1.1: 14")
+    run("answer = (14, 3", "answer = (14 * 14, 3 * 16 * 16)")
+    run('check("1.1", answer)')
+    says("ok 1.1")
+    assert "Traceback" not in page.locator(".jp-Notebook").inner_text()
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    says("not yet, 1.2: the blank is still empty")
+    run("def patchify", MINE)
+    run('check("1.2", patchify)')
+    says("patchify in my_vit.patch_embedding is yours from now on")
+    own = (lab[1] / "my_vit" / "patch_embedding.py").read_text(encoding="utf-8")
+    assert MINE in own
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "workbook.png")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import CourseError
 from .export import ExportError, export, find_root
 
 
@@ -13,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ExportError, OSError) as error:
+    except (CourseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -39,6 +40,32 @@ def parser() -> argparse.ArgumentParser:
         "--root", type=Path, default=Path(), help="the folder of the course"
     )
     command.set_defaults(run=run_export)
+
+    def of_workbook(name: str, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run_workbook, command=name)
+        return command
+
+    command = of_workbook("start", "make a workbook, or add what it lacks")
+    command.add_argument(
+        "--form",
+        default="blanks",
+        choices=("blanks", "live", "solved"),
+        help="live: each answer folded behind its blank, for a presenter",
+    )
+    command = of_workbook("catch-up", "begin a later lesson without the ones before")
+    command.add_argument("lesson", type=int, metavar="N")
+    of_workbook("progress", "which exercises have passed, and what comes next")
+    of_workbook("check", "put my_vit through the tests of course_vit")
+    for command in commands.choices.values():
+        if command.get_default("run") is run_workbook:
+            command.add_argument(
+                "folder",
+                nargs="?",
+                type=Path,
+                metavar="FOLDER",
+                help="the workbook (default: this folder if it is one, else workbook/)",
+            )
     return top
 
 
@@ -51,3 +78,24 @@ def run_export(options: argparse.Namespace) -> int:
     said = export(root, options.notebooks, options.check)
     print("\n".join(said) or "every module is what its notebook prints")
     return 1 if options.check and said else 0
+
+
+def run_workbook(options: argparse.Namespace) -> int:
+    from .workbook import COURSE, NOTES, PACKAGE, Workbook
+
+    here = Path()
+    inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
+    workbook = Workbook(options.folder or (here if inside else COURSE / "workbook"))
+    well = True
+    match options.command:
+        case "start":
+            said = workbook.start(options.form)
+        case "catch-up":
+            said = workbook.catch_up(options.lesson)
+        case "progress":
+            said = workbook.progress()
+        case "check":
+            print("the tests of the course, on my_vit: some minutes", flush=True)
+            well, said = workbook.test()
+    print("\n".join(said))
+    return 0 if well else 1

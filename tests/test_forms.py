@@ -1,0 +1,176 @@
+"""The three forms of a lesson: nothing leaks, nothing else changes."""
+
+import ast
+from itertools import takewhile
+
+import nbformat
+import pytest
+from house import NOTEBOOKS
+
+from course_vit.kit.exercises import mark
+from course_vit.kit.forms import FORMS, leave_blank, make_form
+
+each_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def lines(source):
+    """Lines of code as they are compared: without indentation, comments, marks."""
+    return {line.split("  #")[0].strip() for line in source.splitlines()}
+
+
+def secret_lines(lesson, number):
+    """Lines of a solution that the lesson does not show before it, or in the question.
+
+    A bare return or import, a signature, an `else:` or a bracket give nothing away.
+    """
+    cells = [cell for cell in lesson.cells if mark(cell).get("exercise") == number]
+    question, solution = cells[0], cells[1]
+    before = takewhile(lambda cell: cell.id != solution.id, lesson.cells)
+    shown = set().union(*(lines(cell.source) for cell in before))
+    blanked = lines(leave_blank(solution.source, mark(solution)["blank"]))
+    secret = lines(solution.source) - blanked - shown - lines(question.source)
+    bare = {"return", "else:", "try:", "finally:", "pass"}
+    return {
+        line
+        for line in secret - bare
+        if any(letter.isalnum() for letter in line)
+        and not line.startswith(("import ", "from ", "#", "@"))
+    }
+
+
+def leaks(lesson, form):
+    """Solution lines that stand in a form of the lesson, by exercise."""
+    text = set().union(*(lines(cell.source) for cell in form.cells))
+    numbers = dict.fromkeys(mark(cell).get("exercise") for cell in lesson.cells)
+    found = {n: secret_lines(lesson, n) & text for n in numbers if n}
+    return {number: lines for number, lines in found.items() if lines}
+
+
+@each_lesson
+def test_no_line_of_a_solution_is_in_the_learners_form(path):
+    lesson = nbformat.read(path, as_version=4)
+    assert leaks(lesson, make_form(lesson)) == {}
+
+
+@each_lesson
+def test_the_scan_sees_a_line_that_is_planted(path):
+    lesson = nbformat.read(path, as_version=4)
+    numbers = dict.fromkeys(mark(cell).get("exercise") for cell in lesson.cells)
+    for number in filter(None, numbers):
+        form = make_form(lesson)
+        secret = max(secret_lines(lesson, number), key=len)
+        form.cells[-1].source += f"\n    {secret}"
+        assert secret in leaks(lesson, form)[number]
+
+
+@each_lesson
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_a_notebook_without_outputs_that_works_on_my_vit(path, form):
+    made = make_form(nbformat.read(path, as_version=4), form)
+    nbformat.validate(made)
+    for cell in made.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+            assert "#| " not in cell.source
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.ImportFrom) and "course_vit" in node.module:
+                    assert node.module.startswith("course_vit.kit")
+                    assert node.module != "course_vit.kit.checks"
+
+
+@each_lesson
+def test_forms_differ_only_in_their_exercises(path):
+    lesson = nbformat.read(path, as_version=4)
+    plain = [
+        cell.source for cell in make_form(lesson, "solved").cells if not mark(cell)
+    ]
+    for form in ("blanks", "live"):
+        kept = [
+            cell.source
+            for cell in make_form(lesson, form).cells
+            if "course_vit" not in cell.metadata
+            or "ignore_reason" in cell.metadata.course_vit
+        ]
+        assert kept == plain
+
+
+@each_lesson
+def test_the_presenter_finds_every_solution_folded_behind_its_blank(path):
+    lesson = nbformat.read(path, as_version=4)
+    solved = [
+        cell.source
+        for cell in make_form(lesson, "solved").cells
+        if mark(cell).get("role") == "solution"
+    ]
+    live = make_form(lesson, "live").cells
+    answers = [cell for cell in live if mark(cell).get("role") == "solution"]
+    assert [cell.source for cell in answers[1::2]] == solved
+    for blank, answer in zip(answers[::2], answers[1::2], strict=True):
+        assert live.index(answer) == live.index(blank) + 1
+        assert answer.metadata.jupyter.source_hidden
+        assert "source_hidden" not in blank.metadata.get("jupyter", {})
+
+
+def test_an_unknown_form_is_refused():
+    lesson = nbformat.read(NOTEBOOKS[0], as_version=4)
+    with pytest.raises(ValueError, match="blanks, live, solved, got 'empty'"):
+        make_form(lesson, "empty")
+
+
+SOURCE = '''
+class Layer(nn.Module):
+    """What it does."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim  # stays
+
+    def forward(self, x):
+        """One line."""
+        # first the norm
+        x = norm(x)
+        if x.ndim:
+            # then the rest
+            return x
+        return -x
+
+
+def count(a, b: int = 2):
+    total = a + b
+    a, c = b, total
+    return total * c
+
+
+answer = (1, 2)
+'''.lstrip()
+
+
+def blanked(*names):
+    before, after = SOURCE.splitlines(), leave_blank(SOURCE, names).splitlines()
+    return [line for line in before if line not in after], [
+        line for line in after if line not in before
+    ]
+
+
+def test_a_body_goes_but_its_docstring_and_its_steps_stay():
+    gone, new = blanked("Layer.forward")
+    assert [line.strip() for line in gone] == [
+        *("x = norm(x)", "if x.ndim:", "# then the rest", "return x", "return -x")
+    ] or "# then the rest" not in "".join(gone)
+    assert "        raise NotImplementedError" in new
+    text = leave_blank(SOURCE, ["Layer.forward"])
+    for stays in ('"""One line."""', "# first the norm", "# then the rest"):
+        assert stays in text
+
+
+def test_a_value_and_a_returned_value_become_an_ellipsis():
+    assert blanked("answer") == (["answer = (1, 2)"], ["answer = ..."])
+    assert blanked("count.total")[1] == ["    total = ..."]
+    assert blanked("count.c")[1] == ["    a, c = ..."]
+    assert blanked("count.return") == (["    return total * c"], ["    return ..."])
+
+
+def test_a_name_that_does_not_occur_is_refused():
+    with pytest.raises(ValueError, match=r"no count\.missing to leave blank"):
+        leave_blank(SOURCE, ["count.missing", "answer"])

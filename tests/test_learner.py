@@ -1,0 +1,133 @@
+"""An automatic learner: from `course-vit start` to the last check, in a real kernel.
+
+At each exercise it runs the blank as it is, then tries a listed wrong answer, then
+writes the solution. Another one skips every exercise, and must get to the end of each
+lesson, too.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+from house import NOTEBOOKS, ROOT
+from nbclient import NotebookClient
+
+from course_vit.kit.checks import EXERCISES
+from course_vit.kit.exercises import mark
+from course_vit.kit.forms import on_my_vit
+
+in_order = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+TRY_WRONG = """
+from checks.lesson_{lesson} import WRONG
+check("{number}", next(answer for number, answer, *_ in WRONG if number == "{number}"))
+"""
+
+
+def course_vit(*arguments):
+    """What the command says; the test ends here if it fails."""
+    command = [sys.executable, "-m", "course_vit", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def workbook(tmp_path_factory):
+    """A fresh workbook, worked through lesson by lesson."""
+    folder = tmp_path_factory.mktemp("learner") / "workbook"
+    course_vit("start", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """A workbook in which nothing is ever solved."""
+    folder = tmp_path_factory.mktemp("skipper") / "workbook"
+    course_vit("start", folder)
+    return folder
+
+
+@contextmanager
+def kernel_of(notebook, folder):
+    """A kernel in the workbook; gives a function that runs a cell."""
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=300, allow_errors=True, resources=where)
+    paths = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": paths, "COURSE_VIT_QUIET": "1"}
+    with client.setup_kernel(env=env):
+
+        def run(source):
+            cell = nbformat.v4.new_code_cell(source)
+            notebook.cells.append(cell)
+            client.execute_cell(cell, len(notebook.cells) - 1)
+            return cell.outputs
+
+        yield run
+
+
+def refused(outputs):
+    """The hint of an answer that is not right yet: its text alone, no traceback."""
+    (error,) = [output for output in outputs if output.output_type == "error"]
+    assert error.ename == "NotYet", "\n".join(error.traceback)
+    (text,) = error.traceback
+    assert text.startswith("not yet, ")
+    return text
+
+
+def well(outputs):
+    """The outputs, none of which may be an error."""
+    for output in outputs:
+        assert output.output_type != "error", "\n".join(output.traceback)
+        assert output.get("name") != "stderr", output.text
+    return outputs
+
+
+@in_order
+def test_a_learner_works_through_the_lesson(workbook, path):
+    solved = nbformat.read(path, as_version=4)
+    solutions = {
+        mark(cell)["exercise"]: on_my_vit(cell.source)
+        for cell in solved.cells
+        if mark(cell).get("role") == "solution"
+    }
+    notebook = nbformat.read(workbook / path.name, as_version=4)
+    lesson, cells = path.name[:2], [c for c in notebook.cells if c.cell_type == "code"]
+    with kernel_of(notebook, workbook) as run:
+        for cell in cells:
+            number = mark(cell).get("exercise")
+            if mark(cell).get("role") != "check":
+                well(run(cell.source))
+                continue
+            assert "blank is still empty" in refused(run(cell.source))
+            refused(run(TRY_WRONG.format(lesson=lesson, number=number)))
+            well(run(solutions[number]))
+            (verdict,) = well(run(cell.source))
+            text = verdict.data["text/markdown"]
+            assert text.startswith(f"**ok {number}** {EXERCISES[number].title}")
+            assert EXERCISES[number].reason in text
+            assert "keeps what it has" not in text
+
+
+def test_in_the_end_all_is_passed_and_the_learners_own(workbook):
+    said = course_vit("progress", workbook)
+    assert "open" not in said
+    assert "all have passed" in said
+    course_vit("check", workbook)
+
+
+@in_order
+def test_who_solves_nothing_still_gets_to_the_end(untouched, path):
+    notebook = nbformat.read(untouched / path.name, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    with kernel_of(notebook, untouched) as run:
+        for cell in cells:
+            outputs = run(cell.source)
+            if mark(cell).get("role") == "check":
+                assert "blank is still empty" in refused(outputs)
+            else:
+                well(outputs)
+    assert not (Path(untouched) / "progress.json").exists()

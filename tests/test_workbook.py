@@ -1,0 +1,360 @@
+"""The workbook: made once, never overwritten; what passes becomes the learner's own."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from house import NOTEBOOKS, ROOT
+
+from course_vit.kit import checks, workbook
+from course_vit.kit.cli import main
+from course_vit.kit.workbook import Workbook, WorkbookError
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A workbook to copy; making one takes a second."""
+    folder = tmp_path_factory.mktemp("fresh") / "workbook"
+    Workbook(folder).start()
+    return folder
+
+
+@pytest.fixture
+def mine(fresh, tmp_path, monkeypatch):
+    """A workbook of one's own, whose my_vit can be imported."""
+    folder = tmp_path / "workbook"
+    shutil.copytree(fresh, folder)
+    monkeypatch.syspath_prepend(folder)
+    workbook.forget()
+    yield Workbook(folder)
+    workbook.forget()
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """Run code as a cell of a notebook: source at hand, names in one space."""
+    space = {"__name__": "__main__"}
+
+    def run(code):
+        path = tmp_path / f"cell{len(os.listdir(tmp_path))}.py"
+        path.write_text(textwrap.dedent(code))
+        exec(compile(path.read_text(), path, "exec"), space)
+        return space
+
+    return run
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Made once, never overwritten
+
+
+def test_start_makes_every_lesson_and_the_package(fresh):
+    assert {path.name for path in fresh.glob("*.ipynb")} == {p.name for p in NOTEBOOKS}
+    for path in (ROOT / "course_vit").glob("[!_]*.py"):
+        assert (fresh / "my_vit" / path.name).exists()
+    code = "import my_vit; print(my_vit.VisionTransformer.__module__)"
+    run = [sys.executable, "-c", code]
+    said = subprocess.run(run, cwd=fresh, capture_output=True, text=True, check=True)
+    assert said.stdout == "my_vit.vision_transformer\n"
+
+
+def test_a_second_start_changes_nothing_and_says_what_it_kept(mine):
+    lesson, module = (
+        mine.folder / "03_self_attention.ipynb",
+        mine.folder / "my_vit/deit.py",
+    )
+    lesson.write_text("{}")
+    module.write_text("mine = True\n")
+    before = contents(mine.folder)
+    (said,) = mine.start()
+    assert contents(mine.folder) == before
+    assert "kept" in said
+    assert "03_self_attention.ipynb" in said
+    assert "my_vit/deit.py" in said
+
+
+def test_a_start_adds_what_is_missing(mine):
+    before = contents(mine.folder)
+    (mine.folder / "05_encoder_block.ipynb").unlink()
+    (mine.folder / "my_vit" / "t2t.py").unlink()
+    assert mine.start() == [f"{mine.folder}: made 2 files"]
+    assert contents(mine.folder) == before
+
+
+def test_a_start_that_was_interrupted_is_finished_by_the_next(
+    tmp_path, fresh, monkeypatch
+):
+    written = []
+    write = workbook.write
+
+    def power_cut(path, content):
+        written.append(path)
+        if len(written) == 9:
+            path.with_name(f"{path.name}.partial").write_bytes(content[:50])
+            raise KeyboardInterrupt
+        write(path, content)
+
+    mine = Workbook(tmp_path / "workbook")
+    monkeypatch.setattr(workbook, "write", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        mine.start()
+    assert not written[-1].exists()
+    monkeypatch.undo()
+    mine.start()
+    assert {
+        p.relative_to(mine.folder): c for p, c in contents(mine.folder).items()
+    } == {p.relative_to(fresh): c for p, c in contents(fresh).items()}
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    command = [sys.executable, "-m", "course_vit", "start", str(locked)]
+    if (
+        hasattr(os, "geteuid") and os.geteuid() == 0
+    ):  # root may write anywhere, unless it gives that up
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"cannot write {locked}" in done.stderr
+    assert "Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(locked.iterdir())
+
+
+def test_a_file_in_the_way_is_named(tmp_path, capsys):
+    (tmp_path / "workbook").write_text("a file")
+    assert main(["start", str(tmp_path / "workbook")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_notes_that_cannot_be_read_are_left_alone(mine, capsys):
+    notes = mine.folder / "progress.json"
+    for broken in ("{", "[1]", '{"1.1": 3}'):
+        notes.write_text(broken)
+        assert main(["progress", str(mine.folder)]) == 1
+        assert f"{notes} cannot be read" in capsys.readouterr().err
+        assert notes.read_text() == broken
+
+
+# What passes becomes the learner's own
+
+COUNTED = """
+import torch
+from einops import rearrange
+from torch import nn
+
+COUNT = []
+
+class MultiHeadAttention(nn.Module):
+    def __init__(self, dim, num_heads=8, qkv_bias=True, attn_drop=0.0, proj_drop=0.0):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError("dim must be a multiple of num_heads")
+        self.dim, self.num_heads, self.calls = dim, num_heads, 0
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def split_heads(self, x):
+        if x.shape[-1] != self.dim:
+            raise ValueError("another width")
+        three = self.qkv(x).chunk(3, dim=-1)
+        pattern = "b n (h e) -> b h n e"
+        return tuple(rearrange(part, pattern, h=self.num_heads) for part in three)
+
+    def attention_map(self, x):
+        q, k, _ = self.split_heads(x)
+        return (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+
+    def forward(self, x):
+        self.calls += 1
+        mixed = self.attn_drop(self.attention_map(x)) @ self.split_heads(x)[2]
+        return self.proj_drop(self.proj(rearrange(mixed, "b h n e -> b n (h e)")))
+"""
+
+
+def test_a_passed_layer_runs_inside_the_learners_vision_transformer(mine, cell):
+    verdict = workbook.check("4.2", cell(COUNTED)["MultiHeadAttention"])
+    assert verdict == "ok 4.2: Write the layer"
+    assert (
+        "`MultiHeadAttention` in `my_vit.multi_head_attention` is yours" in verdict.text
+    )
+    my_vit = importlib.import_module("my_vit")
+    model = my_vit.VisionTransformer(
+        img_size=8, patch_size=4, in_chans=1, embed_dim=12, depth=3, num_heads=3
+    )
+    model(torch.zeros(2, 1, 8, 8))
+    assert [block.attn.calls for block in model.blocks] == [1, 1, 1]
+    text = (mine.folder / "my_vit" / "multi_head_attention.py").read_text()
+    assert "Yours: MultiHeadAttention." in text
+    assert mine.own()["multi_head_attention"].keys() == {"MultiHeadAttention"}
+
+
+def test_helpers_imports_and_constants_of_the_notebook_come_along(mine, cell):
+    cell("import numpy as np\nfrom math import sqrt as root\nPOWER = 0.5")
+    cell("def width(q): return np.asarray(q.shape)[-1] ** POWER * root(4) / 2")
+    cell("def scores(q, k): return q @ k.mT / float(width(q))")
+    space = cell("def scaled_weights(q, k): return scores(q, k).softmax(-1)")
+    assert "yours" in workbook.check("3.2", space["scaled_weights"]).text
+    text = (mine.folder / "my_vit" / "exercises.py").read_text()
+    for part in (
+        "import numpy as np",
+        "import sqrt as root",
+        "POWER = 0.5",
+        "def width",
+    ):
+        assert part in text
+    q = torch.randn(1, 2, 3, 4)
+    inside = importlib.import_module("my_vit.exercises").scaled_weights(q, q)
+    assert torch.allclose(inside, (q @ q.mT / 2).softmax(-1))
+
+
+def test_an_answer_of_another_name_is_taken_under_the_right_one(mine, cell):
+    space = cell("def my_look(x): return (x @ x.mT).softmax(1)")
+    assert "yours" in workbook.check("3.1", space["my_look"]).text
+    assert importlib.import_module("my_vit.exercises").look(torch.eye(2)).shape == (
+        2,
+        2,
+    )
+
+
+def test_what_cannot_stand_in_a_module_is_right_but_not_taken(mine, cell):
+    space = cell("import torch\ntwo = torch.tensor(2.0)")
+    cell("def look(x): return (x @ x.T * two / 2).softmax(-1)")
+    before = contents(mine.folder / "my_vit")
+    verdict = workbook.check("3.1", space["look"])
+    assert verdict == "ok 3.1: Along which axis?"
+    assert "`two` is a value of another cell" in verdict.text
+    assert "with def" in workbook.check("3.1", lambda x: (x @ x.T).softmax(-1)).text
+    assert contents(mine.folder / "my_vit") == before
+    assert mine.notes() == {"3.1": {}}
+
+
+def test_a_second_right_answer_replaces_the_first_and_others_stay(mine, cell):
+    first = cell("def look(x): return (x @ x.T).softmax(dim=1)")["look"]
+    workbook.check("3.1", first)
+    pool = """
+    def pool_patches(x, num_prefix_tokens):
+        return x[:, num_prefix_tokens:].mean(1)
+    """
+    workbook.check("6.4", cell(pool)["pool_patches"])
+    second = cell("def look(x): return (x @ x.T).softmax(dim=-1)")["look"]
+    workbook.check("3.1", second)
+    text = (mine.folder / "my_vit" / "exercises.py").read_text()
+    assert "softmax(dim=1)" not in text
+    assert "x[:, num_prefix_tokens:].mean(1)" in text
+    assert list(mine.notes()) == ["3.1", "6.4"]
+
+
+def test_a_module_changed_by_hand_is_kept_under_another_name(mine, cell):
+    module = mine.folder / "my_vit" / "exercises.py"
+    module.write_text(module.read_text() + "# a thought\n")
+    verdict = workbook.check(
+        "3.1", cell("def look(x): return (x @ x.T).softmax(-1)")["look"]
+    )
+    assert "kept as exercises.py.kept1" in verdict.text
+    assert "# a thought" in (module.parent / "exercises.py.kept1").read_text()
+    assert "# a thought" not in module.read_text()
+
+
+def test_what_fails_inside_the_module_is_taken_back(mine, cell, monkeypatch):
+    judged = []
+
+    def only_once(number, answer):
+        judged.append(number)
+        if len(judged) > 1:
+            raise NameError("name 'helper' is not defined")
+        return f"ok {number}"
+
+    monkeypatch.setattr(checks, "check", only_once)
+    before = contents(mine.folder / "my_vit")
+    verdict = workbook.check("3.1", cell("def look(x): return x")["look"])
+    assert "not inside a module (name 'helper' is not defined)" in verdict.text
+    after = contents(mine.folder / "my_vit")
+    assert {p: c for p, c in after.items() if p.suffix == ".py"} == {
+        p: c for p, c in before.items() if p.suffix == ".py"
+    }
+
+
+def test_a_wrong_answer_leaves_no_trace(mine):
+    with pytest.raises(workbook.NotYet):
+        workbook.check("1.1", (14, 768))
+    assert not (mine.folder / "progress.json").exists()
+
+
+def test_outside_a_workbook_a_check_is_a_check():
+    workbook.forget()
+    assert workbook.check("2.1", "B") == "ok 2.1: Shuffle the tokens"
+
+
+# Catching up, and seeing where one stands
+
+
+def test_progress_counts_lesson_by_lesson(mine, capsys):
+    workbook.check("0.1", "B")
+    assert main(["progress", str(mine.folder)]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.split() == [
+        "00_start_here",
+        *("1", "of", "4", "open:", "0.2", "0.3", "0.4", "(11", "min)"),
+    ]
+    assert (
+        last == "next: exercise 0.2, A view is not a transpose, in 00_start_here.ipynb"
+    )
+
+
+def test_catching_up_begins_a_lesson_and_names_what_is_lent(tmp_path, capsys):
+    folder = tmp_path / "late"
+    assert main(["catch-up", "3", str(folder)]) == 0
+    made, lent, begin = capsys.readouterr().out.splitlines()
+    assert "made" in made
+    assert lent == "my_vit stands in for you in 1.2 1.3 2.2 2.5: later is fine"
+    assert begin == f"begin here: {folder / '03_self_attention.ipynb'}"
+    assert not (folder / "progress.json").exists()
+
+
+def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
+    assert main(["catch-up", "99", str(tmp_path)]) == 1
+    assert "choose a lesson from 0, 1" in capsys.readouterr().err
+
+
+def test_without_a_workbook_there_is_no_progress(tmp_path, capsys):
+    for command in ("progress", "check"):
+        assert main([command, str(tmp_path)]) == 1
+        assert "no workbook" in capsys.readouterr().err
+
+
+def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(workbook, "COURSE", tmp_path)
+    with pytest.raises(WorkbookError, match="lessons are not beside the package"):
+        Workbook(tmp_path / "workbook").start()
+    assert not (tmp_path / "workbook").exists()
+
+
+def test_the_tests_of_the_course_see_a_learners_mistake(mine, cell):
+    workbook.check("3.1", cell("def look(x): return (x @ x.T).softmax(-1)")["look"])
+    note = {
+        "module": "encoder_block",
+        "own": {"drop_path_rates": "drop_path_rates = None\n"},
+    }
+    notes = mine.notes() | {"5.4": note}
+    (mine.folder / "progress.json").write_text(json.dumps(notes))
+    (mine.folder / "my_vit" / "encoder_block.py").unlink()
+    mine.start()
+    well, said = mine.test()
+    text = "\n".join(said)
+    assert not well
+    assert "yours: drop_path_rates" in text
+    assert "patch_embedding" in text
