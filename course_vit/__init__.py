@@ -18,6 +18,7 @@ _MODULES = (
     "looking_inside",
     "deit",
     "t2t",
+    "pretrained",
     "kit.models",
 )
 

@@ -77,7 +77,7 @@ class DistilledVisionTransformer(VisionTransformer):
         """Two tokens, then the patches, with their positions, `b c h w -> b n d`."""
         x = self.patch_embed(images)
         tokens = torch.cat([self.cls_token, self.dist_token], dim=1)
-        x = torch.cat([repeat(tokens, "1 two d -> b two d", b=len(x)), x], dim=1)
+        x = torch.cat([repeat(tokens, "1 two d -> b two d", b=x.shape[0]), x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         return self.pos_drop(x)

@@ -273,7 +273,8 @@ class T2TViT(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Tokens with their positions, before the first block, `b c h w -> b n d`."""
         x = self.tokens_to_token(images)
-        x = torch.cat([repeat(self.cls_token, "1 1 d -> b 1 d", b=len(x)), x], dim=1)
+        token = repeat(self.cls_token, "1 1 d -> b 1 d", b=x.shape[0])
+        x = torch.cat([token, x], dim=1)
         return self.pos_drop(x + self.pos_embed)
 
     def forward_features(self, images: Tensor) -> Tensor:

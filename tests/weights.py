@@ -71,6 +71,44 @@ def renamed(state, peer):
     return theirs
 
 
+JAX_NAMES = {
+    "cls_token": "cls",
+    "pos_embed": "Transformer/posembed_input/pos_embedding",
+    "patch_embed.proj": "embedding",
+    "blocks.": "Transformer/encoderblock_",
+    "norm1": "LayerNorm_0",
+    "attn.qkv": "MultiHeadDotProductAttention_1.qkv",
+    "attn.proj": "MultiHeadDotProductAttention_1.out",
+    "norm2": "LayerNorm_2",
+    "mlp.fc1": "MlpBlock_3.Dense_0",
+    "mlp.fc2": "MlpBlock_3.Dense_1",
+    ".": "/",
+}
+
+
+def as_jax(state, num_heads):
+    """Our weights as the arrays of Google's `.npz` files: inputs before outputs."""
+    arrays = {}
+    for key, tensor in state.items():
+        name = f"Transformer/encoder_{key}" if key.startswith("norm.") else key
+        for our_part, their_part in JAX_NAMES.items():
+            name = name.replace(our_part, their_part)
+        name = name.replace("/weight", "/scale" if "norm" in key else "/kernel")
+        array = tensor.cpu().numpy()
+        if "qkv" in name:
+            thirds = array.reshape(3, -1, *array.shape[1:])
+            for part, third in zip(("query", "key", "value"), thirds, strict=True):
+                turned = third.T.reshape(*third.shape[1:], num_heads, -1)
+                arrays[name.replace("qkv", part)] = turned
+        elif "out/kernel" in name:
+            arrays[name] = array.T.reshape(num_heads, -1, len(array))
+        elif array.ndim == 4:
+            arrays[name] = array.transpose(2, 3, 1, 0)
+        else:
+            arrays[name] = array.T if array.ndim == 2 else array
+    return arrays
+
+
 def drawn(build, dtype=torch.float64):
     """Weights for every key: activations stay of order one, no bias is small."""
     with torch.device("meta"):

@@ -41,6 +41,41 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_export)
 
+    about = "name what is in photographs, with published weights"
+    command = commands.add_parser("predict", help=about, description=about)
+    command.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="a file, or a folder: all images in it",
+    )
+    command.add_argument(
+        "--model", required=True, metavar="NAME", help="a name of list_models()"
+    )
+    command.add_argument(
+        "--top",
+        default=5,
+        type=positive,
+        metavar="N",
+        help="how many classes of each image (default: 5)",
+    )
+    command.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="FOLDER",
+        help="draw there where the model looked in each image",
+    )
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a file, or the name of a set (default: the published ones, fetched once)",
+    )
+    command.add_argument(
+        "--device", default="cpu", help="cpu, cuda or mps (default: cpu)"
+    )
+    command.set_defaults(run=run_predict)
+
     def of_workbook(name: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run_workbook, command=name)
@@ -69,6 +104,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        rule = "must be a whole number from 1 up"
+        raise argparse.ArgumentTypeError(f"{rule}, got {text!r}")
+    return int(text)
+
+
 def run_export(options: argparse.Namespace) -> int:
     root = find_root(options.root)
     for notebook in options.notebooks:
@@ -78,6 +121,17 @@ def run_export(options: argparse.Namespace) -> int:
     said = export(root, options.notebooks, options.check)
     print("\n".join(said) or "every module is what its notebook prints")
     return 1 if options.check and said else 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    try:
+        from .predict import predict
+    except ModuleNotFoundError as error:
+        todo = "pip install -e '.[course]' in the folder of the course"
+        raise CourseError(f"predict needs {error.name}: {todo}") from error
+    named = {"weights": options.weights, "top": options.top, "device": options.device}
+    well = predict(options.images, options.model, overlay=options.overlay, **named)
+    return 0 if well else 1
 
 
 def run_workbook(options: argparse.Namespace) -> int:

@@ -1,0 +1,207 @@
+"""What is in a photograph: the command `course-vit predict`."""
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib import colormaps
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import ViT_B_16_Weights
+from torchvision.transforms import functional as pictures
+from tqdm import tqdm
+
+from ..looking_inside import attention_maps, attention_rollout
+from . import CourseError
+from .models import create_model, find_size
+from .weights import WeightSet, weight_set
+
+# No EPS among them, nor anything else for which Pillow starts another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class PredictError(CourseError):
+    """What cannot be predicted: why, and what to do."""
+
+
+def predict(
+    places: Sequence[Path],
+    name: str,
+    weights: str | None = None,
+    top: int = 5,
+    overlay: Path | None = None,
+    device: str = "cpu",
+) -> bool:
+    """Print the likeliest classes of each image; False if any could not be read.
+
+    `places` are images and folders of images; `weights` is a file or the name of a set,
+    None the published ones. With `overlay`, a folder, each image is also drawn there
+    with where the model looked. An image that cannot be read is one line on stderr, and
+    the others go on. Raises CourseError for what concerns all of them.
+    """
+    paths, failures = find_images(places)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if not paths:
+        return False
+    if overlay:
+        overlay.mkdir(parents=True, exist_ok=True)
+    model, how = load(name, weights, device)
+    drawn: set[Path] = set()
+    for path in tqdm(paths, leave=False, disable=None if len(paths) > 1 else True):
+        try:
+            picture = view(open_image(path), img_size(model), how)
+        except PredictError as error:
+            failures.append(f"{path}: {error}")
+            tqdm.write(failures[-1], file=sys.stderr)
+            continue
+        images = as_images(picture, how).to(device)
+        tqdm.write(table(path, likeliest(model, images, top)))
+        if overlay:
+            drawn.add(place := free_place(overlay, path.stem, drawn))
+            attention_overlay(model, images, picture).save(place)
+    return not failures
+
+
+def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files, and the images in folders; and a line for each place without any."""
+    known = Image.registered_extensions()
+    suffixes = {suffix for suffix, kind in known.items() if kind in FORMATS}
+    paths, failures = [], []
+    for place in places:
+        if place.is_dir():
+            visible = (path for path in sorted(place.iterdir()) if path.name[0] != ".")
+            found = [path for path in visible if path.suffix.lower() in suffixes]
+        else:
+            found = [place] if place.is_file() else []
+        paths += found
+        if not found:
+            what = "no image in this folder" if place.is_dir() else "no such file"
+            failures.append(f"{place}: {what}")
+    return paths, failures
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image file in RGB, the right way up; of an animation, the first picture.
+
+    Raises PredictError for what is no image, broken, or above Pillow's limit of 89
+    million pixels: a small file could fill the memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            if image.mode[0] not in "IF":  # Pillow would cut those off at 255
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+        raise PredictError(f"too large, {limit}: make it smaller") from error
+    except Image.UnidentifiedImageError as error:
+        raise PredictError(f"not an image in {', '.join(FORMATS)}") from error
+    except Exception as error:  # a decoder may raise anything on a broken file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PredictError(f"broken, or may not be read ({reason})") from error
+    got = f"Pillow's mode {image.mode}"
+    raise PredictError(f"expected 8 bits a channel, got {got}: convert it")
+
+
+def img_size(model: nn.Module) -> tuple[int, int]:
+    """Height and width of the images that a model takes."""
+    first = "patch_embed" if hasattr(model, "patch_embed") else "tokens_to_token"
+    return getattr(model, first).img_size
+
+
+def view(image: Image.Image, size: tuple[int, int], how: WeightSet) -> Image.Image:
+    """What the model is shown: the shorter side resized, the middle (h, w) cut out.
+
+    As timm evaluates: a square model sees the share `how.crop` of the shorter side.
+    Raises PredictError for a strip so thin that resizing would make it huge.
+    """
+    side = math.floor(max(size) / how.crop)
+    if side**2 * max(image.size) > 50_000_000 * min(image.size):
+        got = f"{image.width} x {image.height} pixels"
+        raise PredictError(f"too thin a strip, {got}: cut out what matters")
+    mode = pictures.InterpolationMode(how.interpolation)
+    return pictures.center_crop(pictures.resize(image, [side], mode), list(size))
+
+
+def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
+    """A batch of one, `1 3 h w`, scaled by the mean and std of the training."""
+    return pictures.normalize(pictures.to_tensor(picture), how.mean, how.std)[None]
+
+
+def load(name: str, weights: str | None, device: str) -> tuple[nn.Module, WeightSet]:
+    """The model in eval mode on its device, and the set of its weights.
+
+    It has as many classes as the weights. Raises PredictError for a name or a device
+    that there is not and for weights that do not fit or have no head.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise PredictError(f"no device {device!r} here: take cpu") from error
+    try:
+        find_size(name)
+        how = weight_set(name, weights or True)
+        if not how.classes:
+            raise PredictError(f"{how.source} has no head, so no classes: take another")
+        model = create_model(name, weights or True, num_classes=how.classes)
+    except ValueError as error:
+        raise PredictError(str(error)) from error
+    return model.eval().to(device), how
+
+
+@torch.inference_mode()
+def likeliest(
+    model: nn.Module, images: Tensor, top: int
+) -> list[tuple[float, int, str]]:
+    """The most probable classes of one image `1 3 h w`: probability, number, name.
+
+    A thousand classes are taken for ImageNet's; others have no names here.
+    """
+    shares = model(images)[0].float().softmax(dim=0)
+    names = ViT_B_16_Weights.DEFAULT.meta["categories"]
+    if len(shares) != len(names):
+        names = [""] * len(shares)
+    found = shares.topk(min(top, len(shares)))
+    rows = zip(found.values.tolist(), found.indices.tolist(), strict=True)
+    return [(share, number, names[number]) for share, number in rows]
+
+
+def table(path: Path, rows: Sequence[tuple[float, int, str]]) -> str:
+    """Probability, number and name of the classes of one image, under its path."""
+    lines = [f"{share:11.1%}  {number:5}  {name}" for share, number, name in rows]
+    return "\n".join(line.rstrip() for line in [f"probability  class  {path}", *lines])
+
+
+def free_place(folder: Path, stem: str, taken: set[Path]) -> Path:
+    """A file name for a picture that no other image of this run has."""
+    place, number = folder / f"{stem}_attention.png", 2
+    while place in taken:
+        place, number = folder / f"{stem}_attention_{number}.png", number + 1
+    return place
+
+
+def attention_overlay(
+    model: nn.Module, images: Tensor, picture: Image.Image
+) -> Image.Image:
+    """What the model is shown, and beside it where it looked, from blue to yellow.
+
+    Rollout (lesson 8) from the tokens that are read to the patches, of one image `1 3 h
+    w`; of T2T-ViT, in its backbone. Blue is 0, yellow the most that any patch gets.
+    """
+    prefix = model.num_prefix_tokens
+    rollout = attention_rollout(attention_maps(model, images))[0].float()
+    heat = rollout[:prefix].mean(dim=0)[prefix:].unflatten(0, model.grid_size)
+    heat = heat[None, None] / heat.max()
+    heat = F.interpolate(heat, size=picture.size[::-1], mode="bilinear")
+    colors = colormaps["viridis"](heat[0, 0].cpu().numpy(), bytes=True)[..., :3]
+    both = Image.new("RGB", (2 * picture.width, picture.height))
+    both.paste(picture)
+    both.paste(Image.blend(picture, Image.fromarray(colors), 0.6), (picture.width, 0))
+    return both

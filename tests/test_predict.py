@@ -1,0 +1,303 @@
+"""The command `course-vit predict`: what it says of good images and of bad ones."""
+
+import re
+import struct
+import sys
+import zlib
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_sample_images
+from timm.data import create_transform
+from torchvision.models import ViT_B_16_Weights
+from weights import answer, drawn, with_weights
+
+from course_vit import DistilledVisionTransformer, VisionTransformer, create_model
+from course_vit.kit import predict as kit_predict
+from course_vit.kit.cli import main
+
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+MODELS = {
+    "vit_tiny_patch16_224": HALF,
+    "deit_tiny_distilled_patch16_224": IMAGENET,
+    "t2t_vit_7": IMAGENET,
+}
+TINY = "vit_tiny_patch16_224"
+NAMES = ViT_B_16_Weights.DEFAULT.meta["categories"]
+NOISE = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def weights_of(tmp_path_factory):
+    """A file of drawn weights for a model with a number of classes."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    @cache
+    def weights_of(name, num_classes=1000):
+        path = folder / f"{name}_{num_classes}.safetensors"
+        build = partial(create_model, name, num_classes=num_classes)
+        save_file(drawn(build, torch.float32), path)
+        return path
+
+    return weights_of
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two photographs, 640 x 427 pixels each."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, pixels in zip("ab", load_sample_images().images, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def run(weights_of, capsys):
+    """Run the command: exit code, rows under each path, lines of complaint."""
+
+    def run(*arguments, model=TINY, weights=None):
+        options = ("--model", model, "--weights", weights or weights_of(model))
+        code = main(["predict", *map(str, [*arguments, *options])])
+        said = capsys.readouterr()
+        return code, read_tables(said.out), said.err.splitlines()
+
+    return run
+
+
+def read_tables(text):
+    """The rows (probability in percent, number, name) under each path."""
+    found = {}
+    for line in text.splitlines():
+        head, _, path = line.partition("probability  class  ")
+        if path:
+            rows = found[path] = []
+            continue
+        share, number, *name = re.split(r"%? {2,}", head.strip(), maxsplit=2)
+        rows.append((float(share), int(number), *name))
+    return found
+
+
+# Good images
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_is_what_timm_makes_of_the_image(run, weights_of, photos, name):
+    """By its transform, and by its model where it has one."""
+    code, found, complaints = run(photos / "b.png", photos / "a.png", model=name)
+    assert (code, complaints) == (0, [])
+    assert list(found) == [f"{photos / 'b.png'}", f"{photos / 'a.png'}"]
+    options = {"interpolation": "bicubic", "crop_pct": 0.9, **MODELS[name]}
+    transform = create_transform(224, **options)
+    peer = timm.create_model if timm.is_model(name) else create_model
+    model = with_weights(partial(peer, name), load_file(weights_of(name)))
+    for path, rows in found.items():
+        images = transform(Image.open(path))[None]
+        shares, numbers = answer(model, images)[0].softmax(dim=0).topk(5)
+        assert [number for _, number, _ in rows] == numbers.tolist()
+        assert [text for *_, text in rows] == [NAMES[number] for number in numbers]
+        assert [share for share, *_ in rows] == [
+            pytest.approx(100 * share, abs=0.06) for share in shares.tolist()
+        ]
+
+
+def test_a_folder_stands_for_the_images_in_it(run, photos):
+    (photos / "a.png").rename(photos / "C.JPG")  # what is inside counts
+    (photos / "notes.txt").write_text("not an image")
+    (photos / "._b.png").write_bytes(b"what a Mac leaves on a memory stick")
+    code, found, complaints = run(photos, "--top", 1)
+    assert (code, complaints) == (0, [])
+    assert list(found) == [f"{photos / 'C.JPG'}", f"{photos / 'b.png'}"]
+    assert [len(rows) for rows in found.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("form", ["L", "1", "P", "CMYK", "RGBA", "turned", "animated"])
+def test_every_kind_of_ordinary_image_is_seen_as_what_it_shows(tmp_path, form):
+    pixels = Image.fromarray(load_sample_images().images[0]).resize((90, 60))
+    path, options, expected = tmp_path / "image.tif", {}, pixels
+    if form == "turned":  # as phones do: stored lying, with a note
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 6
+        path, pixels = tmp_path / "image.png", pixels.transpose(Image.ROTATE_90)
+    elif form == "animated":
+        path, expected = tmp_path / "image.gif", pixels.convert("P").convert("RGB")
+        options = {"save_all": True, "append_images": [Image.new("RGB", (90, 60))]}
+        pixels = pixels.convert("P")
+    else:
+        pixels = pixels.convert(form)
+        expected = pixels.convert("RGB")
+    pixels.save(path, **options)
+    seen = kit_predict.open_image(path)
+    assert seen.mode == "RGB"
+    assert np.array_equal(np.asarray(seen), np.asarray(expected))
+
+
+def test_other_classes_than_imagenets_have_numbers_only(run, weights_of, photos):
+    code, found, _ = run(photos / "a.png", "--top", 9, weights=weights_of(TINY, 7))
+    (rows,) = found.values()
+    assert code == 0
+    assert sorted(number for _, number in rows) == [0, 1, 2, 3, 4, 5, 6]
+    assert sum(share for share, _ in rows) == pytest.approx(100, abs=0.5)
+
+
+# Where it looked
+
+
+@pytest.mark.parametrize("kind", [VisionTransformer, DistilledVisionTransformer])
+def test_the_overlay_is_yellow_where_the_model_looks(monkeypatch, kind):
+    """A made map: the tokens that are read look at one patch of 2 x 3, all else not."""
+    sizes = {"img_size": (16, 24), "patch_size": 8, "embed_dim": 12, "num_heads": 3}
+    model = kind(depth=1, **sizes)
+    first, n = model.num_prefix_tokens, model.num_prefix_tokens + 6
+    white = Image.new("RGB", (24, 16), "white")
+    for patch in range(6):
+        maps = torch.zeros(1, 3, n, n)
+        maps[:, :, :first, first + patch] = 1
+        maps[:, :, first:, first + (patch + 1) % 6] = 1
+        monkeypatch.setattr(kit_predict, "attention_maps", lambda *_, maps=maps: [maps])
+        drawn = kit_predict.attention_overlay(model, torch.zeros(1, 3, 16, 24), white)
+        assert drawn.size == (48, 16)
+        pixels = np.asarray(drawn).astype(int)
+        assert (pixels[:, :24] == 255).all()
+        green = pixels[4::8, 28::8, 1].flatten()  # viridis: little of it is blue
+        assert green.argmax() == patch
+        assert np.ptp(np.delete(green, patch)) < 0.5 * np.ptp(green)
+
+
+def test_an_overlay_for_every_image_beside_what_was_shown(run, photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (photos / "b.png").rename(other / "a.png")
+    drawn = tmp_path / "new" / "drawn"
+    code, found, _ = run(photos, other, "--overlay", drawn)
+    assert (code, len(found)) == (0, 2)
+    names = ["a_attention.png", "a_attention_2.png"]
+    assert sorted(path.name for path in drawn.iterdir()) == names
+    transform = create_transform(
+        224, interpolation="bicubic", crop_pct=0.9, std=(1,) * 3
+    )
+    for name, folder in zip(names, [photos, other], strict=True):
+        picture = Image.open(drawn / name)
+        assert picture.size == (448, 224)
+        shown = np.asarray(picture.crop((0, 0, 224, 224)))
+        expected = transform(Image.open(folder / "a.png"))
+        expected = 255 * (expected + torch.tensor(IMAGENET["mean"])[:, None, None])
+        assert np.abs(shown - expected.permute(1, 2, 0).numpy()).max() < 1
+
+
+# Bad images
+
+
+def huge(path):
+    """More than 89 million pixels in a file of 12 kB."""
+    Image.new("1", (10_000, 10_000)).save(path)
+
+
+def a_bomb(path):
+    """It claims 65,535 x 65,535 pixels and holds none of them."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 65_535, 65_535, 8, 2, 0, 0, 0)
+    Image.new("RGB", (1, 1)).save(path)
+    whole = path.read_bytes()
+    checksum = struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(whole[:12] + header + checksum + whole[33:])
+
+
+def cut_off(path):
+    Image.fromarray(NOISE.integers(256, size=(99, 99, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def deep(path):
+    Image.fromarray(NOISE.integers(65_536, size=(9, 9), dtype=np.uint16)).save(path)
+
+
+BAD = {
+    "missing": (lambda path: None, "no such file"),
+    "empty": (lambda path: path.touch(), "not an image in BMP, GIF, JPEG, PNG, PPM"),
+    "text": (lambda path: path.write_text("a cat"), "not an image in BMP, GIF, JPEG"),
+    "postscript": (
+        lambda path: Image.new("RGB", (9, 9)).save(path, "EPS"),
+        "not an image in BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP",
+    ),
+    "cut off": (cut_off, r"broken, or may not be read \(.+\)"),
+    "huge": (huge, "too large, more than 89,478,485 pixels: make it smaller"),
+    "bomb": (a_bomb, "too large, more than 89,478,485 pixels: make it smaller"),
+    "thin": (
+        lambda path: Image.new("L", (80_000, 3)).save(path),
+        "too thin a strip, 80000 x 3 pixels: cut out what matters",
+    ),
+    "deep": (deep, "expected 8 bits a channel, got Pillow's mode I;16: convert it"),
+    "no images": (lambda path: path.mkdir(), "no image in this folder"),
+}
+
+
+def test_bad_images_are_a_line_each_and_the_others_go_on(run, photos, tmp_path):
+    paths = {what: tmp_path / f"{what}.png" for what in BAD}
+    for what, path in paths.items():
+        BAD[what][0](path)
+    code, found, complaints = run(*paths.values(), photos)
+    assert code == 1
+    assert list(found) == [f"{photos / 'a.png'}", f"{photos / 'b.png'}"]
+    assert len(complaints) == len(BAD)
+    for what, path in paths.items():
+        message = f"{re.escape(str(path))}: {BAD[what][1]}.*"
+        assert [line for line in complaints if re.fullmatch(message, line)], what
+
+
+def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):
+    """Nothing is fetched for a slip of the pen."""
+    missing = tmp_path / "cat.png"
+    assert main(["predict", str(missing), "--model", TINY]) == 1
+    assert capsys.readouterr() == ("", f"{missing}: no such file\n")
+
+
+# What concerns all images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "deit_tini"], "name must be one of .*closest: .*deit_tiny_"),
+        (["--model", "vit_huge_patch32_224"], ".*no.* weights for vit_huge_patch32.*"),
+        (["--device", "abacus"], "no device 'abacus' here: take cpu"),
+        (["--weights", "missing.pth"], ".*missing.pth.*"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(capsys, photos, options, message):
+    assert main(["predict", str(photos), "--model", TINY, *options]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert re.match(message, line)
+
+
+def test_weights_for_another_model_or_without_a_head_are_refused(
+    run, weights_of, photos
+):
+    code, found, complaints = run(photos, weights=weights_of("t2t_vit_7"))
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    code, found, complaints = run(photos, weights=weights_of(TINY, 0))
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    assert "has no head" in complaints[0]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "five", "1.5"])
+def test_how_many_must_be_a_number_from_1_up(capsys, number):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "cat.png", "--model", TINY, f"--top={number}"])
+    message = f"must be a whole number from 1 up, got '{number}'"
+    assert message in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "course_vit.kit.predict")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["predict", "cat.png", "--model", TINY]) == 1
+    message = "predict needs matplotlib: pip install -e '.[course]' in the folder"
+    assert capsys.readouterr().err.startswith(message)

@@ -1,0 +1,717 @@
+"""Fetching and reading weights, against a server on this machine that speaks the hub's
+protocol: HEAD names commit, checksum and size and sends on to another host, where GET
+knows ranges.
+"""
+
+import argparse
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save, save_file
+from torch import nn
+from weights import answer, as_jax, distance
+
+import course_vit
+from course_vit.kit.weights import (
+    WEIGHT_SETS,
+    WeightsError,
+    WeightSet,
+    fetch,
+    open_weights,
+    published_sets,
+    read_weights,
+    weight_set,
+)
+
+TINY = "vit_tiny_patch16_224"
+SET = f"{TINY}.augreg_in21k_ft_in1k"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def tiny(name=TINY, **options):
+    return course_vit.create_model(name, depth=1, **options)
+
+
+def load(pretrained, name=TINY, **options):
+    """A model of one block with weights, of which it must have nothing to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return tiny(name, pretrained=pretrained, **options)
+
+
+def same(model, other):
+    state, others = model.state_dict(), other.state_dict()
+    return all(torch.equal(state[key], others[key]) for key in state | others)
+
+
+# The server
+
+
+class Hub(ThreadingHTTPServer):
+    """`files` by path; `breaks` holds after how many bytes the next answers end."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.files, self.breaks, self.seen, self.status = {}, [], [], None
+        self.corrupt = False
+
+    def handle_error(self, request, client_address):
+        """A client that hangs up is no news."""
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *words):
+        pass
+
+    def answer(self, status, body=b"", **headers):
+        self.send_response(status)
+        headers.setdefault("Content-Length", len(body))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.handle_one("HEAD")
+
+    def do_GET(self):
+        self.handle_one("GET")
+
+    def handle_one(self, method):
+        hub, path = self.server, self.path.split("?")[0].lstrip("/")
+        seen = self.headers.get("Range"), self.headers.get("Authorization")
+        hub.seen.append((method, path, *seen))
+        if hub.status:
+            return self.answer(hub.status)
+        elsewhere = f"http://localhost:{hub.server_port}/cdn"
+        if "/resolve/main/" in path:
+            repository, name = path.split("/resolve/main/")
+            if (path := f"{repository}/{name}") not in hub.files:
+                known = any(file.startswith(f"{repository}/") for file in hub.files)
+                what = "EntryNotFound" if known else "RepoNotFound"
+                headers = {"X-Error-Code": what, "X-Repo-Commit": COMMIT}
+                return self.answer(404 if known else 401, **headers)
+            content = hub.files[path]
+            return self.answer(
+                302,
+                Location=f"{elsewhere}/{path}?signature=0",
+                X_Repo_Commit=COMMIT,
+                X_Linked_Size=len(content),
+                X_Linked_Etag=f'"{hashlib.sha256(content).hexdigest()}"',
+            )
+        if path.startswith("release/"):  # as GitHub does
+            return self.answer(302, Location=f"{elsewhere}/{path}")
+        content = hub.files.get(path.removeprefix("cdn/"))
+        if content is None:
+            return self.answer(404)
+        return self.send_content(content)
+
+    def send_content(self, content):
+        hub, size = self.server, len(content)
+        if hub.corrupt:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", size - start)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        self.end_headers()
+        stop = start + hub.breaks.pop(0) if hub.breaks else size
+        self.wfile.write(content[start:stop])
+        if stop < size:
+            self.wfile.flush()
+            self.connection.close()
+            self.close_connection = True
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The server; the libraries use it in place of the hub, and empty caches."""
+    server = Hub()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    here = {"endpoint": server.address, "cache_dir": tmp_path / "hub"}
+    download = partial(huggingface_hub.hf_hub_download, **here)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between two tries
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def publish(hub, model, name=SET):
+    content = save(model.state_dict())
+    hub.files[f"timm/{name}/model.safetensors"] = content
+    return content
+
+
+def downloads(hub):
+    return [seen for seen in hub.seen if seen[0] == "GET" and "cdn/" in seen[1]]
+
+
+def kept(folder):
+    """The files of a cache that hold weights, whole or not."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.resolve() for path in files if path.stat().st_size > 1000}
+
+
+def refused(words, call, *arguments, **options):
+    """The call must raise a WeightsError with these words, in one line."""
+    with pytest.raises(WeightsError, match=words) as raised:
+        call(*arguments, **options)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+# From the hub
+
+
+def test_a_name_is_enough_and_the_second_time_nothing_is_fetched(hub, tmp_path, capsys):
+    published = tiny()
+    publish(hub, published)
+    assert same(load(True), published)
+    assert len(downloads(hub)) == 1
+    (file,) = kept(tmp_path / "hub")
+    assert same(load(SET), published)
+    assert len(downloads(hub)) == 1
+    assert file in kept(tmp_path / "hub")
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_network_the_cache_is_enough(hub, monkeypatch):
+    published = tiny()
+    publish(hub, published)
+    load(True)
+    seen = len(hub.seen)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert same(load(True), published)
+    assert len(hub.seen) == seen
+
+
+def test_offline_with_an_empty_cache(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    message = refused("HF_HUB_OFFLINE is set, unset it once", load, True)
+    assert message.startswith(f"timm/{SET} was not fetched: ")
+    assert message.endswith("give its path: pretrained='FILE'")
+    assert hub.seen == []
+
+
+def test_no_network(hub):
+    hub.shutdown()
+    hub.server_close()
+    refused(
+        r"was not fetched: no connection, or it broke \(.*\), try again", load, True
+    )
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(hub):
+    published = tiny()
+    content = publish(hub, published)
+    hub.breaks = [len(content) // 3, len(content) // 3]
+    assert same(load(True), published)
+    starts = [seen[2] for seen in downloads(hub)]
+    assert len(starts) == 3
+    assert starts[0] is None
+    assert starts[1].startswith("bytes=")
+    assert starts[2] > starts[1]
+
+
+def test_what_broke_for_good_is_not_kept(hub, tmp_path):
+    published = tiny()
+    content = publish(hub, published)
+    hub.breaks = [len(content) // 2] + 20 * [0]
+    refused("no connection, or it broke", load, True)
+    assert kept(tmp_path / "hub") == set()
+    hub.breaks = []
+    assert same(load(True), published)
+
+
+def test_a_wrong_checksum_is_refused_and_what_came_is_deleted(hub, tmp_path):
+    published = tiny()
+    publish(hub, published)
+    hub.corrupt = True
+    message = refused("it was deleted, run this again", load, True)
+    assert "is not what was published, its checksum is not" in message
+    assert kept(tmp_path / "hub") == set()
+    hub.corrupt = False
+    assert same(load(True), published)
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_found(hub, tmp_path):
+    published = tiny()
+    publish(hub, published)
+    load(True)
+    (file,) = kept(tmp_path / "hub")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    refused("is not what was published", load, True)
+    assert same(load(True), published)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (None, "the server wants a token or has no such thing .401., see HF_TOKEN"),
+        (404, "the server has no such file .404."),
+        (403, "the server wants a token or has no such thing .403., see HF_TOKEN"),
+        (503, "the server answered 503, try again later"),
+    ],
+)
+def test_what_the_server_has_not(hub, status, words):
+    hub.status = status
+    refused(f"timm/{SET} was not fetched: {words}; or get", load, True)
+
+
+def test_a_repository_without_the_file(hub):
+    hub.files[f"timm/{SET}/pytorch_model.bin"] = b""
+    refused("the server has no such file", load, True)
+
+
+def test_the_variables_of_the_hub_are_obeyed(hub, tmp_path):
+    publish(hub, tiny())
+    code = f"import course_vit; course_vit.create_model({TINY!r}, True, depth=1)"
+    ours = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    ours |= {"HF_TOKEN": "hf_secret", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    run = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
+    assert len(downloads(hub)) == 1
+    tokens = {seen[1].startswith("cdn/"): seen[3] for seen in hub.seen}
+    assert tokens == {False: "Bearer hf_secret", True: None}
+    assert kept(tmp_path / "home")
+
+
+# From an address, as T2T-ViT's and torchvision's
+
+
+def t2t_file(model, path, **more):
+    """A file as T2T-ViT's training script leaves it."""
+    averaged = {f"module.{key}": t for key, t in model.state_dict().items()}
+    last = {key: t + 1 for key, t in averaged.items()}
+    options = argparse.Namespace(model="t2t_vit_7", lr=5e-4)
+    content = {"epoch": 309, "arch": "t2t_vit_7", "args": options, **more}
+    torch.save(content | {"state_dict": last, "state_dict_ema": averaged}, path)
+
+
+@pytest.fixture
+def release(hub, monkeypatch, tmp_path):
+    """T2T-ViT-7 of one block as released, on the server, and how to load it."""
+    model, name = tiny("t2t_vit_7"), "71.7_T2T_ViT_7.pth.tar"
+    t2t_file(model, tmp_path / "file")
+    hub.files[f"release/{name}"] = (tmp_path / "file").read_bytes()
+    found = replace(
+        WEIGHT_SETS["t2t_vit_7.in1k"], source=f"{hub.address}/release/{name}"
+    )
+    monkeypatch.setitem(WEIGHT_SETS, "t2t_vit_7.in1k", found)
+    return model
+
+
+def test_a_released_t2t_file_is_fetched_once(hub, release, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert same(load(True, "t2t_vit_7"), release)
+    assert same(load(True, "t2t_vit_7"), release)
+    assert len(downloads(hub)) == 1
+    assert {seen[3] for seen in hub.seen} == {None}  # the token is not theirs
+    (file,) = kept(tmp_path / "torch")
+    assert file == tmp_path / "torch/hub/checkpoints/71.7_T2T_ViT_7.pth.tar"
+
+
+def test_a_broken_release_is_taken_up_or_not_kept(hub, release, tmp_path):
+    hub.breaks = [100_000] + 20 * [0]
+    refused("was not fetched: no connection, or it broke", load, True, "t2t_vit_7")
+    assert not any((tmp_path / "torch").rglob("*.*"))
+    hub.seen.clear()
+    hub.breaks = [100_000]
+    assert same(load(True, "t2t_vit_7"), release)
+    assert [seen[2] for seen in downloads(hub)] == [None, "bytes=100000-"]
+
+
+def test_a_release_that_is_gone(hub, release):
+    hub.files.clear()
+    refused("the server has no such file .404.", load, True, "t2t_vit_7")
+
+
+def test_a_folder_that_cannot_be_written(hub, release, tmp_path):
+    (tmp_path / "torch").touch()
+    refused("it cannot be kept .*torch", load, True, "t2t_vit_7")
+
+
+def test_a_release_and_offline_mode(hub, release, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    refused("HF_HUB_OFFLINE is set", load, True, "t2t_vit_7")
+    assert hub.seen == []
+
+
+def test_a_checksum_in_the_name_of_a_file(hub, tmp_path):
+    content = pickle.dumps({}) * 1000
+    good = hashlib.sha256(content).hexdigest()[:8]
+    for digits, well in ((good, True), ("01234567", False)):
+        name = f"release/vit_b_16-{digits}.pth"
+        hub.files[name] = content
+        found = WeightSet(f"{hub.address}/{name}")
+        assert found.sha256 == digits
+        if well:
+            assert fetch(found).read_bytes() == content
+        else:
+            refused("its checksum is not 01234567: it was deleted", fetch, found)
+    assert [path.name for path in kept(tmp_path)] == [f"vit_b_16-{good}.pth"]
+
+
+def test_the_libraries_are_named_if_they_are_missing(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    refused("fetched by huggingface_hub: pip install 'course_vit", load, True)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    (tmp_path / "a.safetensors").touch()
+    refused("is read by safetensors", read_weights, tmp_path / "a.safetensors")
+
+
+# The table
+
+
+def test_the_sets_of_vit_and_deit_are_those_of_timm():
+    from timm.models import get_arch_pretrained_cfgs
+
+    for name in course_vit.list_models():
+        if name.startswith("t2t_"):
+            continue
+        theirs = {
+            known: cfg
+            for known, cfg in get_arch_pretrained_cfgs(name).items()
+            if cfg.hf_hub_id and cfg.num_classes == 1000
+        }
+        ours = [known for known in published_sets(name) if "tv_" not in known]
+        assert ours == list(theirs)
+        for known, cfg in theirs.items():
+            found = WEIGHT_SETS[known]
+            assert found.source == cfg.hf_hub_id
+            assert (found.mean, found.std, found.crop) == (
+                cfg.mean,
+                cfg.std,
+                cfg.crop_pct,
+            )
+            assert found.interpolation == cfg.interpolation
+            assert (found.img_size,) * 2 == cfg.input_size[1:]
+            assert found.classes == cfg.num_classes
+
+
+def test_the_sets_of_torchvision_are_those_of_torchvision():
+    import torchvision.models as peers
+
+    names = {"base": "b", "large": "l", "huge": "h"}
+    sets = {name: found for name, found in WEIGHT_SETS.items() if ".tv_" in name}
+    assert len(sets) == 6
+    for name, found in sets.items():
+        size, patch = name.split("_")[1], name.split("_")[2].removeprefix("patch")
+        weights = getattr(peers, f"ViT_{names[size].upper()}_{patch}_Weights")
+        (theirs,) = (member for member in weights if member.url == found.source)
+        transform = theirs.transforms()
+        assert transform.crop_size == [found.img_size]
+        assert round(found.img_size / found.crop) == transform.resize_size[0]
+        assert transform.interpolation.value == found.interpolation
+        assert (transform.mean, transform.std) == (list(found.mean), list(found.std))
+        assert len(theirs.meta["categories"]) == found.classes
+        with torch.device("meta"):
+            model = course_vit.create_model(name.split(".")[0])
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert count == theirs.meta["num_params"]
+
+
+def test_every_set_is_of_a_model_and_every_model_with_weights_has_one():
+    models = course_vit.list_models()
+    assert {name.split(".")[0] for name in WEIGHT_SETS} <= set(models)
+    without = [name for name in models if not published_sets(name)]
+    assert without == [
+        "vit_tiny_patch32_224",
+        "vit_large_patch14_224",
+        "vit_huge_patch16_224",
+        "vit_huge_patch32_224",
+        "t2t_vit_14_resnext",
+        "t2t_vit_14_wide",
+    ]
+    for name in without:
+        refused(f"nobody published weights for {name}: take another", load, True, name)
+
+
+def test_a_set_for_larger_images_makes_a_larger_model(hub, monkeypatch, tmp_path):
+    name = "t2t_vit_14.in1k_384"
+    model = tiny("t2t_vit_14", img_size=384)
+    t2t_file(model, tmp_path / "file")
+    hub.files["release/a.pth.tar"] = (tmp_path / "file").read_bytes()
+    found = replace(WEIGHT_SETS[name], source=f"{hub.address}/release/a.pth.tar")
+    monkeypatch.setitem(WEIGHT_SETS, name, found)
+    assert same(load(name, "t2t_vit_14"), model)
+
+
+# Reading files
+
+
+@pytest.fixture
+def model():
+    return tiny(num_classes=7)
+
+
+WRAPPINGS = {
+    "bare": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3, "best": 0.5},
+    "model": lambda state: {"model": state, "optimizer": {"state": {}}},
+    "averaged": lambda state: {
+        "state_dict": {key: t + 1 for key, t in state.items()},
+        "state_dict_ema": state,
+    },
+    "averaged DeiT": lambda state: {
+        "model": {key: t + 1 for key, t in state.items()},
+        "model_ema": state,
+        "args": argparse.Namespace(lr=1e-3),
+    },
+    "parallel": lambda state: {
+        "state_dict": OrderedDict((f"module.{key}", t) for key, t in state.items())
+    },
+    "nested": lambda state: {"model": {"state_dict": state}},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_whatever_torch_saved_is_unwrapped(model, tmp_path, wrapping, legacy):
+    path = tmp_path / "weights.pth.tar"
+    content = WRAPPINGS[wrapping](model.state_dict())
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(load(path, num_classes=7), model)
+
+
+def test_safetensors_and_npz_are_read(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    assert same(load(str(tmp_path / "a.safetensors"), num_classes=7), model)
+    np.savez(tmp_path / "a.npz", **as_jax(model.state_dict(), 3))
+    assert same(load(tmp_path / "a.npz", num_classes=7), model)
+
+
+class Malice:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "npz", "npz pickle"])
+def test_no_pickle_is_executed(model, tmp_path, kind):
+    trap, path = tmp_path / "trap", tmp_path / "weights.pth"
+    content = {"state_dict": model.state_dict(), "evil": Malice(trap)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    elif kind.startswith("np"):
+        path = path.with_suffix(".npz")
+        array = np.array([Malice(trap)], dtype=object)
+        with path.open("wb") as file:
+            np.savez(file, array=array) if kind == "npz" else pickle.dump(array, file)
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    if kind == "npz pickle":
+        refused("cannot be read .no zip archive.: is it whole", load, path)
+    else:
+        words = "could run code, so stays shut; ask for safetensors"
+        message = refused(words, load, path)
+        assert message.startswith(f"{path} holds more than tensors")
+        assert (".mkdir: it could" in message) == (kind in ("zip", "legacy"))
+    assert not trap.exists()
+
+
+def test_a_whole_model_is_refused_as_code(model, tmp_path):
+    torch.save(model, tmp_path / "model.pth")
+    refused(r"VisionTransformer: it could run code", load, tmp_path / "model.pth")
+
+
+def whole_files(model, folder):
+    save_file(model.state_dict(), folder / "a.safetensors")
+    np.savez(folder / "a.npz", **as_jax(model.state_dict(), 3))
+    torch.save(model.state_dict(), folder / "zip.pth")
+    legacy = {"_use_new_zipfile_serialization": False}
+    torch.save(model.state_dict(), folder / "legacy.pth.tar", **legacy)
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.5, 0.99])
+@pytest.mark.parametrize("number", range(4))
+def test_a_truncated_file_is_refused(model, tmp_path, number, share):
+    path = whole_files(model, tmp_path)[number]
+    assert read_weights(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    message = refused(
+        "cannot be read .*: is it whole, and a file of weights", load, path
+    )
+    assert "delete it and get it again" in message
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".bin", ".ckpt"])
+def test_a_page_saved_in_place_of_a_file_is_refused(tmp_path, suffix):
+    path = (tmp_path / "weights").with_suffix(suffix)
+    path.write_text("<!DOCTYPE html><html>Not Found</html>" * 30)
+    refused(r"cannot be read \(.+\): is it whole", load, path)
+
+
+def test_what_holds_no_weights_is_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    for content, words in {
+        (1, 2): "holds no tensors by name, only one tuple",
+        torch.ones(2): "holds no tensors by name, only one Tensor",
+    }.items():
+        torch.save(content, path)
+        refused(words, read_weights, path)
+    torch.save({}, path)
+    refused("holds no tensors by name", read_weights, path)
+    torch.save({"a": torch.ones(2), "epoch": 3}, path)
+    refused(r"holds more than tensors: epoch \(1 of 2\)", read_weights, path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    refused("there is no file", read_weights, tmp_path / "a.pth")
+    refused("there is no file", read_weights, tmp_path)
+    words = f"no file and no set is called .*a.pth: the sets of {TINY} are {SET}"
+    refused(words, load, tmp_path / "a.pth")
+    refused("it has no set", load, "a.pth", "vit_tiny_patch32_224")
+
+
+# Models
+
+
+def test_a_set_for_another_model_is_refused():
+    words = f"deit_tiny_patch16_224.fb_in1k is not for {TINY}: the sets of"
+    refused(words, load, "deit_tiny_patch16_224.fb_in1k")
+
+
+def test_a_file_for_another_architecture_is_refused_with_names(tmp_path):
+    save_file(
+        tiny("deit_tiny_distilled_patch16_224").state_dict(), tmp_path / "a.safetensors"
+    )
+    with pytest.raises(ValueError, match="too much: dist_token, head_dist"):
+        load(tmp_path / "a.safetensors")
+    resnet = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(ValueError, match=r"not in the naming 'timm': 0\.weight"):
+        load(tmp_path / "resnet.pth")
+
+
+def test_other_classes_are_said_once_in_a_warning(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    with pytest.warns(UserWarning, match=r"^head\.weight, head\.bias stay") as said:
+        made = tiny(pretrained=tmp_path / "a.safetensors", num_classes=5)
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    assert torch.equal(made.pos_embed, model.pos_embed)
+    assert made.head.weight.shape == (5, 192)
+
+
+def test_the_model_has_no_more_attributes_than_a_fresh_one(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    made = load(tmp_path / "a.safetensors", num_classes=7)
+    assert vars(made).keys() == vars(model).keys()
+    assert made.training
+
+
+def test_another_size_stretches_by_the_policy_of_the_set(hub):
+    published = tiny("deit_tiny_patch16_224")
+    publish(hub, published, "deit_tiny_patch16_224.fb_in1k")
+    made = load(True, "deit_tiny_patch16_224", img_size=160)
+    expected = course_vit.resize_position_embedding(
+        published.pos_embed, (10, 10), policy="deit"
+    )
+    assert torch.equal(made.pos_embed, expected)
+
+
+def test_a_number_of_heads_that_is_not_the_published_one_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="are for 3 heads, which no shape shows"):
+        load(True, num_heads=12)
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    made = load(tmp_path / "a.safetensors", num_classes=7, num_heads=12)
+    assert made.blocks[0].attn.num_heads == 12
+
+
+def test_a_file_from_jax_has_its_gelu_and_its_policy(model, tmp_path):
+    np.savez(tmp_path / "a.npz", **as_jax(model.state_dict(), 3))
+    found = weight_set(TINY, tmp_path / "a.npz")
+    assert (found.naming, found.policy, found.gelu) == ("jax", "jax", "tanh")
+    assert (found.mean, found.norm_eps, found.classes) == ((0.5, 0.5, 0.5), 1e-6, 7)
+    made = load(tmp_path / "a.npz", num_classes=7).eval()
+    assert {block.mlp.act.approximate for block in made.blocks} == {"tanh"}
+    from timm.models import VisionTransformer
+
+    sizes = {"embed_dim": 192, "depth": 1, "num_heads": 3, "num_classes": 7}
+    theirs = VisionTransformer(**sizes).eval()
+    theirs.load_pretrained(str(tmp_path / "a.npz"))
+    images = torch.randn(1, 3, 224, 224)
+    exact = distance(answer(made, images), answer(theirs, images))
+    theirs.blocks[0].mlp.act = nn.GELU(approximate="tanh")
+    assert distance(answer(made, images), answer(theirs, images)) <= 2e-6 < exact
+
+
+def test_a_file_of_transformers_has_its_eps_and_its_policy(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 192, "num_hidden_layers": 1, "num_attention_heads": 3}
+    config = ViTConfig(**sizes, intermediate_size=768, num_labels=7)
+    theirs = ViTForImageClassification(config).eval()
+    theirs.save_pretrained(tmp_path)
+    path, images = tmp_path / "model.safetensors", torch.randn(1, 3, 224, 224)
+    made = load(path, num_classes=7).eval()
+    assert distance(answer(made, images), answer(theirs, images)) <= 2e-5
+    assert made.norm.eps == config.layer_norm_eps == 1e-12
+    assert load(path, num_classes=7, norm_eps=1e-6).norm.eps == 1e-6
+    found = weight_set(TINY, path)
+    assert (found.naming, found.policy) == ("transformers", "transformers")
+
+
+def test_a_file_of_torchvision_has_its_preprocessing(tmp_path):
+    from torchvision.models import VisionTransformer
+
+    sizes = {"num_layers": 1, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768}
+    theirs = VisionTransformer(224, 16, **sizes, num_classes=7)
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    found = weight_set(TINY, tmp_path / "vit.pth")
+    assert (found.naming, found.policy) == ("torchvision", "torchvision")
+    assert found.mean == (0.485, 0.456, 0.406)
+    assert (found.crop, found.interpolation) == (0.875, "bilinear")
+    load(tmp_path / "vit.pth", num_classes=7)
+
+
+def test_a_set_is_known_without_being_fetched():
+    assert weight_set(TINY) is weight_set(TINY, SET) is WEIGHT_SETS[SET]
+    for name in course_vit.list_models():
+        if sets := published_sets(name):
+            assert weight_set(name) is WEIGHT_SETS[sets[0]]
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "t2t_vit_7"])
+def test_a_file_has_the_habits_of_its_family(tmp_path, name):
+    model = tiny(name)
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    found, weights = open_weights(name, tmp_path / "a.safetensors")
+    assert weights.keys() == model.state_dict().keys()
+    expected = replace(weight_set(name), source=str(tmp_path / "a.safetensors"))
+    assert found == expected
