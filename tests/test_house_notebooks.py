@@ -204,7 +204,7 @@ def test_no_word_calls_the_matter_easy(lesson):
 
 def test_every_exercise_is_marked_and_registered(lesson):
     here = f"{lesson.number}."
-    registered = sorted(number for number in EXERCISES if number.startswith(here))
+    registered = [number for number in EXERCISES if number.startswith(here)]
     assert len(registered) >= 3
     assert list(lesson.exercises) == registered, "marks against checks, in order"
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -343,7 +344,7 @@ def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch
     assert not (tmp_path / "workbook").exists()
 
 
-def test_the_tests_of_the_course_see_a_learners_mistake(mine, cell):
+def test_the_tests_of_the_course_see_a_learners_mistake(mine, cell, monkeypatch):
     workbook.check("3.1", cell("def look(x): return (x @ x.T).softmax(-1)")["look"])
     note = {
         "module": "encoder_block",
@@ -353,8 +354,11 @@ def test_the_tests_of_the_course_see_a_learners_mistake(mine, cell):
     (mine.folder / "progress.json").write_text(json.dumps(notes))
     (mine.folder / "my_vit" / "encoder_block.py").unlink()
     mine.start()
-    well, said = mine.test()
+    monkeypatch.chdir(mine.folder.parent)
+    well, said = Workbook(Path(mine.folder.name)).test(5)
     text = "\n".join(said)
     assert not well
-    assert "yours: drop_path_rates" in text
-    assert "patch_embedding" in text
+    assert "yours: drop_path_rates; the course's: Mlp, DropPath, Block" in text
+    assert "test_the_rates" in text or "FAILED" in text
+    with pytest.raises(WorkbookError, match="lesson 0 gives no module"):
+        mine.test(0)
