@@ -24,6 +24,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("device") != "cpu":
         torch.set_default_device(config.getoption("device"))
+    if config.getoption("package") != "course_vit":
+        kind_only = pytest.raises  # a learner's errors have words of their own
+        pytest.raises = lambda kind, match=None: kind_only(kind)
     if config.getoption("every_raise"):
         config.pluginmanager.register(EveryRaise())
 

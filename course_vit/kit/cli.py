@@ -91,7 +91,10 @@ def parser() -> argparse.ArgumentParser:
     command = of_workbook("catch-up", "begin a later lesson without the ones before")
     command.add_argument("lesson", type=int, metavar="N")
     of_workbook("progress", "which exercises have passed, and what comes next")
-    of_workbook("check", "put my_vit through the tests of course_vit")
+    command = of_workbook("check", "put my_vit through the tests of course_vit")
+    command.add_argument(
+        "--lesson", type=int, metavar="N", help="the tests of lesson N (default: all)"
+    )
     for command in commands.choices.values():
         if command.get_default("run") is run_workbook:
             command.add_argument(
@@ -149,7 +152,7 @@ def run_workbook(options: argparse.Namespace) -> int:
         case "progress":
             said = workbook.progress()
         case "check":
-            print("the tests of the course, on my_vit: some minutes", flush=True)
-            well, said = workbook.test()
+            print("running the tests of course_vit on my_vit ...", flush=True)
+            well, said = workbook.test(options.lesson)
     print("\n".join(said))
     return 0 if well else 1

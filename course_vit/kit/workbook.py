@@ -201,48 +201,62 @@ class Workbook:
             rule = f"choose a lesson from {', '.join(map(str, paths))}"
             raise WorkbookError(f"{rule}, got {number}")
         said, notes = self.start(), self.notes()
-        before = [n for n in EXERCISES if float(n) < number and not notes.get(n)]
+        before = [n for n in EXERCISES if lesson_of(n) < number and not notes.get(n)]
         if lent := " ".join(n for n in before if place(n)[1]):
             said.append(f"{PACKAGE} stands in for you in {lent}: later is fine")
         return [*said, f"begin here: {self.folder / paths[number].name}"]
 
-    def test(self) -> tuple[bool, list[str]]:
-        """Put my_vit through the tests of course_vit: all well? and a line a lesson."""
+    def test(self, lesson: int | None = None) -> tuple[bool, list[str]]:
+        """Put my_vit through the tests of course_vit: all well? and lines to read.
+
+        The tests of one lesson, or those of all and the comparisons with other models.
+        """
         self.must_exist()
         if not all(map(find_spec, ("pytest", "hypothesis", "transformers"))):
             todo = "pip install -e '.[course,test]', or make test once"
             raise WorkbookError(f"the tests need more than the lessons: {todo}")
-        modules = [path.stem[3:] for path in lessons()]
-        tests = {module: COURSE / "tests" / f"test_{module}.py" for module in modules}
-        tests = {module: path for module, path in tests.items() if path.exists()}
-        parity = sorted((COURSE / "tests").glob("test_parity*.py"))
+        folder, found = COURSE / "tests", {}
+        for path in lessons():
+            tests = folder / f"test_{path.stem[3:]}.py"
+            if tests.exists() and lesson in (None, int(path.name[:2])):
+                found[path.stem[3:]] = tests
+        if not found:
+            raise WorkbookError(f"lesson {lesson} gives no module, so it has no tests")
+        if lesson is None:
+            found |= {p.stem[5:]: p for p in sorted(folder.glob("test_parity*.py"))}
+        passed, failed, output = self.run([*found.values()])
+        lines = []
+        for name, path in found.items():
+            well = passed.count(path.stem)
+            number = well + failed.count(path.stem)
+            lines.append(f"{name:24} {well} of {number} tests passed")
+            if (self.folder / PACKAGE / f"{name}.py").exists():
+                lines.append(f"{'':24} {self.whose(name)}")
+        return not failed, [*lines, output] if failed else lines
+
+    def run(self, tests: list[Path]) -> tuple[list[str], list[str], str]:
+        """Run tests on my_vit: the file of each that passed, of each that failed."""
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            paths = os.pathsep.join(
-                [str(self.folder), os.environ.get("PYTHONPATH", "")]
-            )
+            before = os.environ.get("PYTHONPATH", "")
+            paths = os.pathsep.join([str(self.folder.resolve()), before])
             run = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "--tb=short", "--package"]
-                + [PACKAGE, f"--junitxml={report}", "-p", "no:cacheprovider"]
-                + [str(path) for path in [*tests.values(), *parity]],
+                [
+                    *(sys.executable, "-m", "pytest", "-q", "--tb=line"),
+                    *("--package", PACKAGE, "-p", "no:cacheprovider"),
+                    *(f"--junitxml={report}", *map(str, tests)),
+                ],
                 cwd=COURSE,
-                env=os.environ | {"PYTHONPATH": paths},
+                env=os.environ | {"PYTHONPATH": paths, "CI": "1"},  # same examples
                 capture_output=True,
                 text=True,
             )
             if not report.exists():
                 raise WorkbookError(f"the tests did not run:\n{run.stdout}{run.stderr}")
-            cases = ElementTree.parse(report).iter("testcase")
-            found = [(case.get("classname", ""), len(case) == 0) for case in cases]
-        lines = []
-        for module, path in [*tests.items(), *((p.stem[5:], p) for p in parity)]:
-            passed = [well for name, well in found if name.endswith(f".{path.stem}")]
-            lines.append(f"{module:24} {sum(passed)} of {len(passed)} tests passed")
-            if module in tests:
-                lines.append(f"{'':24} {self.whose(module)}")
-        if run.returncode:
-            lines.append(run.stdout)
-        return run.returncode == 0, lines
+            cases = [*ElementTree.parse(report).iter("testcase")]
+        files = [(case.get("classname", "").split(".")[-1], case) for case in cases]
+        passed = [name for name, case in files if not len(case)]
+        return passed, [name for name, case in files if len(case)], run.stdout
 
     def whose(self, module: str) -> str:
         """Which definitions of a module are the learner's, which the course's."""
@@ -262,9 +276,13 @@ def lessons() -> list[Path]:
     raise WorkbookError(f"the lessons are not beside the package: {todo}")
 
 
+def lesson_of(exercise: str) -> int:
+    return int(exercise.partition(".")[0])
+
+
 def exercises_of(lesson: Path) -> list[str]:
     """The numbers of a lesson's exercises."""
-    return [n for n in EXERCISES if int(n.partition(".")[0]) == int(lesson.name[:2])]
+    return [n for n in EXERCISES if lesson_of(n) == int(lesson.name[:2])]
 
 
 def place(exercise: str) -> tuple[str, list[str]]:

@@ -6,12 +6,16 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def refusing(cut):
+def refusing(cut, refuse="size batch width"):
     """Exercise 1.2 around its core: sizes read, what does not fit refused."""
 
     def patchify(images, patch_size):
         ph, pw = (patch_size,) * 2 if isinstance(patch_size, int) else patch_size
-        if images.shape[2] % ph or images.shape[3] % pw:
+        if "size" in refuse and min(ph, pw) < 1:
+            raise ValueError("a patch must have pixels")
+        if "batch" in refuse and images.ndim != 4:
+            raise ValueError("images are b c h w")
+        if images.shape[-2] % ph or ("width" in refuse and images.shape[-1] % pw):
             raise ValueError("a side must be a multiple of the patch")
         return cut(images, ph, pw)
 
@@ -43,8 +47,22 @@ def by_permute(images, ph, pw):
 
 def by_convolution(images, ph, pw):
     size = images.shape[1] * ph * pw
+    kernels = torch.eye(size, dtype=images.dtype).reshape(size, -1, ph, pw)
+    return F.conv2d(images, kernels, stride=(ph, pw)).flatten(2).mT
+
+
+def by_float_convolution(images, ph, pw):
+    size = images.shape[1] * ph * pw
     kernels = torch.eye(size).reshape(size, -1, ph, pw)
     return F.conv2d(images, kernels, stride=(ph, pw)).flatten(2).mT
+
+
+def by_float_pixels(images, ph, pw):
+    return by_loop(images.float(), ph, pw).to(images.dtype)
+
+
+def by_squeezing(images, ph, pw):
+    return by_loop(images, ph, pw).squeeze()
 
 
 def by_reshape(images, ph, pw):
@@ -314,6 +332,22 @@ WRONG = [
         ),
         None,
         "right for a pair of sizes",
+    ),
+    (
+        "1.2",
+        refusing(by_unfold, "size batch"),
+        None,
+        "not a multiple of the patch should raise ValueError, and nothing",
+    ),
+    ("1.2", refusing(by_squeezing), None, "of length 1 is an axis, too"),
+    ("1.2", refusing(by_float_convolution), None, "but images in float64 raised Runt"),
+    ("1.2", refusing(by_float_pixels), None, "hold the pixels as they are"),
+    ("1.2", refusing(by_loop, "batch width"), None, "a patch of 4 x 0 should raise"),
+    (
+        "1.2",
+        refusing(by_unfold, "size width"),
+        None,
+        r"image \(3, 8, 16\), without the axis of the batch, should raise ValueError",
     ),
     ("1.3", stub, None, "still empty"),
     ("1.3", lambda conv: conv, "layer-left-as-it-was", "nn.Linear is asked for"),

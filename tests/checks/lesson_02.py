@@ -304,6 +304,18 @@ WRONG = [
         None,
         "without rows should raise ValueError",
     ),
+    (
+        "2.2",
+        lambda n, dim: waves()(n, max(dim, 1))[:, :dim],
+        None,
+        "without columns should raise ValueError",
+    ),
+    (
+        "2.2",
+        lambda n, dim: waves()(n, dim) if dim > 1 else waves()(n, dim).squeeze(),
+        None,
+        r"sine of 0, \[\[0\.0\]\], got 0\.0",
+    ),
     ("2.3", (0, 32, True), "cosine-of-zero-is-zero", "cosine of 0"),
     ("2.3", (64, 64, True), "every-column-counts-one", r"each \*pair\*"),
     ("2.3", (1, 1, True), "rows-have-length-one", "nothing divides a row"),

@@ -166,7 +166,8 @@ def halved(scores, mask):
 
 def weights_by_exp(q, k, mask=None):
     refuse_width(q, k)
-    terms = (q @ k.mT / sqrt(q.shape[-1])).exp()
+    scores = q @ k.mT / sqrt(q.shape[-1])
+    terms = (scores - scores.amax(dim=-1, keepdim=True)).exp()
     if mask is not None:
         refuse_mask(mask)
         terms = terms * mask
@@ -188,8 +189,48 @@ def weights_revealed(q, k, mask=None):
     if mask is not None:
         refuse_mask(mask)
     m = k.shape[-2]
+    identity = torch.eye(m).to(q).expand(*k.shape[:-1], m)
+    return F.scaled_dot_product_attention(q, k, identity, attn_mask=mask)
+
+
+def weights_overflowing(q, k, mask=None):
+    refuse_width(q, k)
+    terms = (q @ k.mT / sqrt(q.shape[-1])).exp()
+    if mask is not None:
+        refuse_mask(mask)
+        terms = terms * mask
+    return terms / terms.sum(dim=-1, keepdim=True)
+
+
+def weights_of_float32(q, k, mask=None):
+    """The identity has a precision of its own."""
+    refuse_width(q, k)
+    if mask is not None:
+        refuse_mask(mask)
+    m = k.shape[-2]
     identity = torch.eye(m).expand(*k.shape[:-1], m)
     return F.scaled_dot_product_attention(q, k, identity, attn_mask=mask)
+
+
+def weights_rounded(q, k, mask=None):
+    return weights()(q.float(), k.float(), mask).to(q.dtype)
+
+
+def weights_of_four_axes(q, k, mask=None):
+    refuse_width(q, k)
+    scores = torch.einsum("b h n e, b h m e -> b h n m", q, k) / q.shape[-1] ** 0.5
+    if mask is not None:
+        refuse_mask(mask)
+        scores = scores.masked_fill(~mask, -inf)
+    return scores.softmax(dim=-1)
+
+
+def weights_squeezed(q, k, mask=None):
+    return weights()(q, k, mask).squeeze()
+
+
+def almost_blocked(scores, mask):
+    return scores.masked_fill(~mask, -100.0).softmax(dim=-1)
 
 
 def weights_after_softmax(q, k, mask=None):
@@ -201,16 +242,33 @@ def attention(q, k, v, mask=None):
 
 
 def attention_by_einsum(q, k, v, mask=None):
+    return torch.einsum("...nm,...me->...ne", weights_by_exp(q, k, mask), v)
+
+
+def attention_of_four_axes(q, k, v, mask=None):
     return torch.einsum("bhnm,bhme->bhne", weights_by_exp(q, k, mask), v)
 
 
 def attention_by_loop(q, k, v, mask=None):
+    who = weights_by_adding(q, k, mask)
+    rows = [(who[..., i, :, None] * v).sum(dim=-2) for i in range(q.shape[-2])]
+    return torch.stack(rows, dim=-2)
+
+
+def attention_by_loop_over_four_axes(q, k, v, mask=None):
     who = weights_by_adding(q, k, mask)
     rows = [(who[:, :, i, :, None] * v).sum(dim=2) for i in range(q.shape[2])]
     return torch.stack(rows, dim=2)
 
 
 def attention_of_torch(q, k, v, mask=None):
+    refuse_width(q, k)
+    if mask is not None:
+        refuse_mask(mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attention_of_torch_alone(q, k, v, mask=None):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -498,8 +556,24 @@ WRONG = [
         "3.4",
         weights(softmax=lambda scores: over_keys(scores * max(1, 4 - scores.ndim))),
         None,
-        "without these axes",
+        "with 0 axes in front, .*, something else comes out",
     ),
+    (
+        "3.4",
+        weights_of_four_axes,
+        None,
+        r"but 0 axes in front, q \(4, 6\) raised RuntimeError: einsum",
+    ),
+    ("3.4", weights_squeezed, None, r"expected \(2, 3, 1, 1\), .* got \(2, 3\)"),
+    ("3.4", weights_of_float32, None, "but float64 raised RuntimeError"),
+    ("3.4", weights_rounded, None, "off in the later digits"),
+    (
+        "3.4",
+        weights(masked=almost_blocked),
+        None,
+        r"weight of \de-4\d: little, and not 0",
+    ),
+    ("3.4", weights_overflowing, None, "a hundred million .* holds nan"),
     (
         "3.4",
         weights(masked=other_way_round),
@@ -602,6 +676,38 @@ WRONG = [
     ),
     ("3.5", attention_blocked, "mask-other-way-round", "True means may look"),
     ("3.5", attention_zeroed, None, "over the allowed values"),
+    (
+        "3.5",
+        attention_of_torch_alone,
+        None,
+        "may look at nothing should raise ValueError, and nothing was raised",
+    ),
+    (
+        "3.5",
+        lambda q, k, v, mask=None: weights(refuse="width row")(q, k, mask) @ v,
+        None,
+        "not boolean should raise TypeError",
+    ),
+    (
+        "3.5",
+        lambda q, k, v, mask=None: weights(refuse="type row")(q, k, mask) @ v,
+        None,
+        "different width should raise ValueError",
+    ),
+    ("3.5", attention_of_four_axes, None, "but 0 axes in front, .* raised RuntimeE"),
+    ("3.5", attention_by_loop_over_four_axes, None, "but 0 axes in front, .* raised"),
+    (
+        "3.5",
+        lambda q, k, v, mask=None: weights_rounded(q, k, mask) @ v,
+        None,
+        "in float64 the answer is off",
+    ),
+    (
+        "3.5",
+        lambda q, k, v, mask=None: weights_overflowing(q, k, mask) @ v,
+        None,
+        "a hundred million .* holds nan",
+    ),
     ("3.6", (1, N, N * N), "parts-swapped", "carries a state"),
     ("3.6", (1, 1, N * N), "recurrence-side-by-side", "needs the state"),
     ("3.6", (N - 1, 1, N * N), "gaps-counted", "3135 steps lie between"),

@@ -18,8 +18,8 @@ def stub(*_, **__):
 
 class InTorchWords(MultiHeadAttention):
     def split_heads(self, x):
-        if x.shape[-1] != self.dim:
-            raise ValueError("another width")
+        if x.ndim != 3 or x.shape[2] != self.dim:
+            raise ValueError("another width, or no batch")
         shape = (*x.shape[:2], self.num_heads, self.dim // self.num_heads)
         thirds = self.qkv(x).chunk(3, dim=-1)
         return tuple(third.view(shape).transpose(1, 2) for third in thirds)
@@ -33,8 +33,8 @@ class InTorchWords(MultiHeadAttention):
 
 class HeadByHead(MultiHeadAttention):
     def split_heads(self, x):
-        if x.shape[-1] != self.dim:
-            raise ValueError("another width")
+        if (x.dim(), x.size(-1)) != (3, self.dim):
+            raise ValueError("another width, or no batch")
         thirds = self.qkv(x).split(self.dim, dim=-1)
         width = self.dim // self.num_heads
         return [torch.stack(third.split(width, dim=-1), dim=1) for third in thirds]
@@ -194,6 +194,53 @@ class StumblesOverWidth(MultiHeadAttention):
     def split_heads(self, x):
         self.qkv(x)
         return super().split_heads(x)
+
+
+class LooksAtWidthOnly(MultiHeadAttention):
+    def split_heads(self, x):
+        if x.shape[-1] != self.dim:
+            raise ValueError("another width")
+        shape = (*x.shape[:-1], self.num_heads, self.dim // self.num_heads)
+        thirds = self.qkv(x).chunk(3, dim=-1)
+        return tuple(third.view(shape).transpose(-3, -2) for third in thirds)
+
+
+class WelcomesAnyDivision(InTorchWords):
+    def __init__(self, dim, num_heads=8, qkv_bias=True, attn_drop=0.0, proj_drop=0.0):
+        super().__init__(dim, 1, qkv_bias, attn_drop, proj_drop)
+        self.num_heads = num_heads
+
+
+class CountsOnBias(InTorchWords):
+    def split_heads(self, x):
+        parts = super().split_heads(x)
+        self.qkv.bias.sum()
+        return parts
+
+
+class KeepsSurvivorsSmall(InTorchWords):
+    def forward(self, x):
+        q, k, v = self.split_heads(x)
+        weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+        if self.training:
+            weights = weights * (torch.rand_like(weights) >= self.attn_drop.p)
+        return self.proj_drop(self.proj((weights @ v).transpose(1, 2).flatten(2)))
+
+
+class FourWide(InTorchWords):
+    def forward(self, x):
+        q, k, v = self.split_heads(x)
+        weights = self.attn_drop((q @ k.mT / 2).softmax(dim=-1))
+        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        return self.proj_drop(self.proj(mixed))
+
+
+class OneToken(InTorchWords):
+    def forward(self, x):
+        mixed = [part.squeeze() for part in self.split_heads(x)]
+        weights = (mixed[0] @ mixed[1].mT / 2).softmax(dim=-1)
+        mixed = self.attn_drop(weights) @ mixed[2]
+        return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
 class Empty(MultiHeadAttention):
@@ -371,6 +418,22 @@ WRONG = [
     ("4.2", DropsValues, "results-dropped", "channels of one head differently"),
     ("4.2", WelcomesAnyWidth, None, "should raise ValueError, and nothing was raised"),
     ("4.2", StumblesOverWidth, None, "should raise ValueError, got RuntimeError"),
+    ("4.2", KeepsSurvivorsSmall, None, r"a look counts 0\.[45]\d of what it should"),
+    ("4.2", FourWide, None, r"1 heads of width 6 and tokens \(2, 5, 6\) give"),
+    ("4.2", OneToken, None, "but 1 heads of width 6 .* raised"),
+    ("4.2", CountsOnBias, None, "with qkv_bias=False raised AttributeError"),
+    (
+        "4.2",
+        LooksAtWidthOnly,
+        None,
+        r"\(5, 12\), without the axis of the images, should raise ValueError",
+    ),
+    (
+        "4.2",
+        WelcomesAnyDivision,
+        None,
+        "a layer of 10 channels and 3 heads should raise ValueError",
+    ),
     ("4.3", "A", "heads-cost-extra", "more heads, but a head is e = d / h wide"),
     ("4.3", "C", "small-heads-cost-less", "is smaller, but a head is e = d / h wide"),
     ("4.3", 16, None, "answer A, B or C, got 16"),

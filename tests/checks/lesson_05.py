@@ -103,11 +103,13 @@ class ByComparison(nn.Module):
         super().__init__()
         if drop_prob < 0 or drop_prob > 1:
             raise ValueError("no probability")
-        self.keep = 1 - drop_prob
+        self.drop_prob, self.keep = drop_prob, 1 - drop_prob
 
     def forward(self, x):
-        if not self.training or self.keep in (0, 1):
-            return x if self.keep else torch.zeros_like(x)
+        if not self.training or self.keep == 1:
+            return x
+        if self.keep == 0:
+            return x * 0
         lucky = torch.rand(len(x), device=x.device) < self.keep
         return torch.einsum("b...,b->b...", x, lucky.to(x) / self.keep)
 
@@ -117,13 +119,53 @@ class ImageByImage(nn.Module):
         super().__init__()
         if not 0 <= drop_prob <= 1:
             raise ValueError("no probability")
-        self.coin = nn.Dropout(drop_prob)
+        self.drop_prob, self.coin = drop_prob, nn.Dropout(drop_prob)
 
     def forward(self, x):
+        if not self.training:
+            return x
         return torch.stack([image * self.coin(x.new_ones(())) for image in x])
 
 
 # 5.3 Drop paths: wrong ones
+
+
+class UnderAnotherName(ImageByImage):
+    def __init__(self, drop_prob=0.0):
+        super().__init__(drop_prob)
+        del self.drop_prob
+
+
+class LoopsInEval(ImageByImage):
+    def forward(self, x):
+        return torch.stack([image * self.coin(x.new_ones(())) for image in x])
+
+
+class NoDefault(ImageByImage):
+    def __init__(self, drop_prob):
+        super().__init__(drop_prob)
+
+
+class ZerosInEval(ByComparison):
+    def forward(self, x):
+        return super().forward(x) if self.keep else 0 * x
+
+
+class ZerosWithoutGraph(ByComparison):
+    def forward(self, x):
+        if self.training and not self.keep:
+            return torch.zeros_like(x)
+        return super().forward(x)
+
+
+class RoundsToFloat(ByComparison):
+    def forward(self, x):
+        return super().forward(x.float()).to(x) if self.training else x
+
+
+class GraphCutOff(ByComparison):
+    def forward(self, x):
+        return super().forward(x.detach() if self.keep < 1 else x)
 
 
 class Mistaken(nn.Module):
@@ -269,6 +311,14 @@ def by_linspace(drop_path_rate, depth):
     return torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
 
 
+def by_range(drop_path_rate, depth):
+    """Steps of equal size, as many as fit below the rate."""
+    if depth == 1:
+        return [0.0]
+    step = drop_path_rate / (depth - 1)
+    return [step * i for i in range(round(drop_path_rate / step) + 1)]
+
+
 def full_rate_alone(r, n):
     return [r] if n == 1 else drop_path_rates(r, n)
 
@@ -337,6 +387,13 @@ WRONG = [
     ("5.3", ThreeNames, "three-axes-assumed", "How many axes has your mask"),
     ("5.3", Unchecked, "nonsense-let-through", r"drop_prob=-0.1 should raise ValueE"),
     ("5.3", Clamped, "nonsense-let-through", "nothing was raised"),
+    ("5.3", NoDefault, None, "a layer without a drop_prob raised TypeError"),
+    ("5.3", UnderAnotherName, None, "has the drop_prob None: keep it as"),
+    ("5.3", LoopsInEval, None, "but no image at all in eval .* raised RuntimeError"),
+    ("5.3", ZerosInEval, None, "with drop_prob 1 in eval the branch must pass"),
+    ("5.3", ZerosWithoutGraph, None, "drop_prob=1 and `backward` raised RuntimeError"),
+    ("5.3", GraphCutOff, None, r"drop_prob=0\.3 and `backward` raised RuntimeError"),
+    ("5.3", RoundsToFloat, None, "numbers of float64 must pass as they are"),
     ("5.4", stub, None, "still empty"),
     (
         "5.4",
@@ -415,4 +472,11 @@ WRONG = [
         r"drop_path_rates\(-0\.1, 4\) should raise ValueError",
     ),
     ("5.4", step_by_step, "nonsense-let-through", "nothing was raised"),
+    ("5.4", rates(by_range), None, "a rate of 0 raised ZeroDivisionError"),
+    (
+        "5.4",
+        rates(lambda r, n: [min(x, 0.9) for x in drop_path_rates(r, n)]),
+        None,
+        r"a rate of 1 and 3 blocks: \[0\.0, 0\.5, 1\.0\], got",
+    ),
 ]

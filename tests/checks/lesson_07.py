@@ -5,17 +5,24 @@ import math
 import torch
 from torch import nn
 
+from course_vit.training import cross_entropy
+
 
 def both(value, length):
     return (value + length).isfinite()
 
 
 def step(
-    moves="zero forward backward clip look step", finite=both, give=torch.Tensor.item
+    moves="zero forward backward clip look step",
+    finite=both,
+    give=torch.Tensor.item,
+    usual=1.0,
 ):
     """A way to write exercise 7.1: its moves in some order, right or with a mistake."""
 
-    def train_step(model, optimizer, images, labels, loss, clip_norm=1.0):
+    def train_step(
+        model, optimizer, images, labels, loss=cross_entropy, clip_norm=usual
+    ):
         weights, length = list(model.parameters()), torch.zeros(())
         for move in moves.split():
             match move:
@@ -46,7 +53,7 @@ def step(
     return train_step
 
 
-def by_hand(model, optimizer, images, labels, loss, clip_norm=1.0):
+def by_hand(model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0):
     """Right, with little help of torch; it empties at the end, whatever happens."""
     value = loss(images, model(images), labels)
     value.backward()
@@ -59,6 +66,38 @@ def by_hand(model, optimizer, images, labels, loss, clip_norm=1.0):
         optimizer.step()
     model.zero_grad()
     return value.item() if healthy else math.nan
+
+
+def no_defaults(model, optimizer, images, labels, loss, clip_norm):
+    return step()(model, optimizer, images, labels, loss, clip_norm)
+
+
+def of_another_loss(
+    model,
+    optimizer,
+    images,
+    labels,
+    loss=lambda *given: 2 * cross_entropy(*given),
+    clip_norm=1.0,
+):
+    return step()(model, optimizer, images, labels, loss, clip_norm)
+
+
+def clipped_by_quotient(
+    model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0
+):
+    """Shortened with the larger of two lengths; inf divided by inf is nan."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    value.backward()
+    grads = [p.grad for p in model.parameters()]
+    length = sum(grad.square().sum() for grad in grads).sqrt()
+    if not both(value, length):
+        return math.nan
+    for grad in grads:
+        grad *= clip_norm / max(clip_norm, length.item())
+    optimizer.step()
+    return value.item()
 
 
 def exchanged(model, optimizer, images, labels, loss, clip_norm=1.0):
@@ -236,6 +275,10 @@ WRONG = [
         None,
         "more than the weights",
     ),
+    ("7.1", clipped_by_quotient, None, "math.inf: no gradient is longer than that"),
+    ("7.1", no_defaults, None, "a call without a loss and a clip_norm.* raised TypeE"),
+    ("7.1", of_another_loss, None, "the mean cross-entropy is meant"),
+    ("7.1", step(usual=math.inf), None, r"is shortened to 1, the optimizer meets one"),
     ("7.2", "A", "more-tokens-are-better", "look at the numbers"),
     ("7.2", "B", "few-tokens-say-little", "centred"),
     ("7.2", "D", "patch-size-is-a-constant", "attend to each other"),

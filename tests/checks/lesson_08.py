@@ -12,14 +12,61 @@ def maps_of(model, images, norm=True, onward=True, eval_mode=True, restore=True)
     was_training = model.training
     if eval_mode:
         model.eval()
-    with torch.no_grad():
-        x, maps = model.embed(images), []
-        for block in model.blocks:
-            maps.append(block.attn.attention_map(block.norm1(x) if norm else x))
-            x = block(x) if onward else x
-    if restore:
-        model.train(was_training)
+    try:
+        with torch.no_grad():
+            x, maps = model.embed(images), []
+            for block in model.blocks:
+                maps.append(block.attn.attention_map(block.norm1(x) if norm else x))
+                x = block(x) if onward else x
+    finally:
+        if restore:
+            model.train(was_training)
     return maps
+
+
+def not_prepared(model, images):
+    """Right, as long as nothing goes wrong."""
+    was_training = model.training
+    with torch.no_grad():
+        x, maps = model.eval().embed(images), []
+        for block in model.blocks:
+            maps.append(block.attn.attention_map(block.norm1(x)))
+            x = block(x)
+    model.train(was_training)
+    return maps
+
+
+def by_attribute(model, images):
+    """The blocks are not told that training goes on."""
+    was_training = model.training
+    try:
+        return maps_of(model, images, restore=False)
+    finally:
+        model.training = was_training
+
+
+def in_inference_mode(model, images):
+    with torch.inference_mode():
+        return maps_of(model, images)
+
+
+def in_float32(model, images):
+    x = model.embed(images)
+    if x.dtype == torch.float64:
+        return [w.round(decimals=3) for w in maps_of(model, images)]
+    return maps_of(model, images)
+
+
+def of_floats(model, images):
+    maps = [torch.zeros(()).to(w) + w for w in maps_of(model, images)]
+    return [torch.einsum("bhnm,mk->bhnk", w, torch.eye(w.shape[-1])) for w in maps]
+
+
+def swallowed(model, images):
+    try:
+        return maps_of(model, images)
+    except ValueError:
+        return []
 
 
 def with_option(function, **options):
@@ -62,9 +109,11 @@ def by_generator(model, images):
             x = block(x)
 
     was_training = model.training
-    with torch.no_grad():
-        maps = tuple(walk(model.eval().embed(images)))
-    return model.train(was_training) and maps
+    try:
+        with torch.no_grad():
+            return tuple(walk(model.eval().embed(images)))
+    finally:
+        model.train(was_training)
 
 
 def by_hooks_on_norms(model, images):
@@ -74,14 +123,15 @@ def by_hooks_on_norms(model, images):
         block.norm1.register_forward_hook(lambda *given: seen.append(given[-1]))
         for block in model.blocks
     ]
-    with torch.inference_mode():
-        model.eval()(images)
+    try:
+        with torch.set_grad_enabled(False):
+            model.eval()(images)
+            pairs = zip(model.blocks, seen, strict=True)
+            return [block.attn.attention_map(x) for block, x in list(pairs)]
+    finally:
         for handle in handles:
             handle.remove()
-        pairs = zip(model.blocks, seen, strict=True)
-        maps = [block.attn.attention_map(x) for block, x in pairs]
-    model.train(was_training)
-    return maps
+        model.train(was_training)
 
 
 def outputs_of_attention(model, images):
@@ -218,6 +268,17 @@ def identity_once(maps):
     return (product(w.mean(dim=1) for w in maps) + torch.eye(5)) / 2
 
 
+def of_five(maps):
+    """The identity has the size of the example that was at hand."""
+    if not maps:
+        raise ValueError
+    return product(torch.eye(5).add(w.mean(dim=1)) / 2 for w in maps)
+
+
+def squeezed(maps):
+    return rollout(maps).squeeze()
+
+
 def by_maximum(maps):
     mixed = [w.amax(dim=1) + torch.eye(5) for w in maps]
     return product(w / w.sum(dim=-1, keepdim=True) for w in mixed)
@@ -310,6 +371,19 @@ def unweighted(maps, *args, **more):
     return distance([torch.ones_like(weights) for weights in maps], *args, **more)
 
 
+def prefix_from_the_end(maps, patch_size, num_prefix_tokens=1, grid_size=None):
+    """Turned round, cut off behind, turned back: nothing is left if 0 is cut off."""
+    last = num_prefix_tokens
+    turned = [w.flip(-1, -2)[..., :-last, :-last] for w in maps]
+    return distance([w.flip(-1, -2) for w in turned], patch_size, 0, grid_size)
+
+
+def dividing_by_the_farthest(*args, **more):
+    """The unit is the longest way, and taken back: 0 divided by 0 on one patch."""
+    far = distance(*args, **more)
+    return far / far.max() * far.max()
+
+
 def twice(*args, **more):
     return 2 * distance(*args, **more)
 
@@ -380,6 +454,12 @@ WRONG = [
     ("8.1", mended, None, "other tokens than"),
     ("8.1", with_option(maps_of, eval_mode=False), "dropout-left-on", "does dropout"),
     ("8.1", always_train, "always-set-to-train", "came back in training mode"),
+    ("8.1", by_attribute, None, "in training mode, 22 of its parts did not"),
+    ("8.1", in_inference_mode, None, "made in inference mode"),
+    ("8.1", of_floats, None, "a model and images in float64 raised RuntimeError"),
+    ("8.1", in_float32, None, "in float64 other maps come out"),
+    ("8.1", not_prepared, None, "is in eval mode since then"),
+    ("8.1", swallowed, None, "nobody heard of it"),
     ("8.2", stub, None, "still empty"),
     ("8.2", as_published, "rows-not-renormalised", "renormalise after adding"),
     ("8.2", order_mended, "rows-not-renormalised", "rows sum to 8"),
@@ -412,6 +492,8 @@ WRONG = [
     ("8.2", lambda maps: rollout(maps[-1:]), "last-block-only", "one block only"),
     ("8.2", lambda maps: maps[-1].mean(dim=1), "last-block-only", "multiply them all"),
     ("8.2", with_option(rollout, identity=0.5), None, "count as much"),
+    ("8.2", of_five, None, r"not for one block, .*, got \(1, 5, 5\)"),
+    ("8.2", squeezed, None, r"expected \(1, 1, 1\), got \(\)"),
     ("8.2", by_maximum, "heads-fused-by-maximum", "on average"),
     ("8.2", with_option(rollout, fuse="first"), "one-head-only", "head 0 alone"),
     ("8.3", stub, None, "still empty"),
@@ -449,6 +531,13 @@ WRONG = [
         "row by row",
     ),
     ("8.3", by_prefix_of_images, None, "heights go with rows"),
+    (
+        "8.3",
+        dividing_by_the_farthest,
+        None,
+        "a grid of 1 x 1 and 1 prefix tokens: .* holds nan",
+    ),
+    ("8.3", prefix_from_the_end, None, "2 x 3 and 0 prefix tokens"),
     ("8.3", without_a_check, "square-taken-for-granted", "should raise ValueError"),
     ("8.4", {}, None, "say True or False"),
     ("8.4", CLAIMS | {"A": "yes"}, None, "say True or False"),

@@ -116,6 +116,16 @@ def underflows(student, teacher, tau=3.0, reduction="batchmean"):
     return divided(total, student, reduction) * tau**2
 
 
+def of_float32(student, teacher, tau=3.0, reduction="batchmean"):
+    return written_out(student.float(), teacher.float(), tau, reduction).to(student)
+
+
+def target_moves(student, teacher, tau=3.0, reduction="batchmean"):
+    """The number is right, and no term of it learns."""
+    loss = written_out(student, teacher, tau, reduction)
+    return loss.detach() + 0 * student.sum()
+
+
 def ask(teacher, images):
     teacher.eval()
     with torch.no_grad():
@@ -320,6 +330,8 @@ WRONG = [
     ("9.2", soft("usual tau"), "usual-case-changed", "the usual case"),
     ("9.2", soft("one way"), "reduction-ignored", "images times classes"),
     ("9.2", soft("any word"), "other-words-accepted", "should raise ValueError"),
+    ("9.2", of_float32, None, "larger by 7 mean the same"),
+    ("9.2", target_moves, None, "its gradient for the student is not"),
     ("9.2", underflows, "probability-rounded-to-zero", "has no logarithm"),
     ("9.3", stub, None, "still empty"),
     ("9.3", only_no_grad, "no-grad-taken-for-eval", "Which mode is for answering"),

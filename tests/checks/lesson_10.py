@@ -64,6 +64,22 @@ def without_padding(x, split):
     return soft_split(x, (*split[:2], 0))
 
 
+def by_kernels(x, split):
+    """Every pixel picked by a kernel of its own, in float32."""
+    kernel, stride, padding = split
+    size = x.shape[1] * kernel**2
+    kernels = torch.eye(size).view(size, x.shape[1], kernel, kernel)
+    return F.conv2d(x, kernels, stride=stride, padding=padding).flatten(2).mT
+
+
+def squeezed(x, split):
+    return soft_split(x, split).squeeze()
+
+
+def of_rounded(x, split):
+    return soft_split(x.float(), split).to(x)
+
+
 def shifted(x, split):
     return soft_split(x.roll(1, dims=-1), split)
 
@@ -175,6 +191,19 @@ class KeysFirst(Layer):
         return super().mixed(k, q, v)
 
 
+class Squeezed(Layer):
+    def forward(self, x):
+        return super().forward(x[:, None]).squeeze()
+
+
+class OfFloat32(Layer):
+    """The question is scaled by a number that has a precision of its own."""
+
+    def mixed(self, q, k, v):
+        scores = q @ k.mT * torch.full((1, 1, 1), self.scale)
+        return scores.softmax(dim=-1) @ v
+
+
 class OneChannel(Layer):
     def forward(self, x):
         return super().forward(x)[:, :, :1]
@@ -194,11 +223,28 @@ def by_matmul(q, k, v, eps=1e-8):
 
 def by_steps(q, k, v, eps=1e-8):
     """Right: the table of features by channels grows key by key."""
+    table = v.new_zeros(len(v), k.shape[2], v.shape[2])
+    for key, value in zip(k.unbind(dim=1), v.unbind(dim=1), strict=True):
+        table = table + key.unsqueeze(2) * value.unsqueeze(1)
+    total = (q * k.sum(dim=1, keepdim=True)).sum(dim=2, keepdim=True)
+    return torch.bmm(q, table) / (total + eps)
+
+
+def by_steps_of_float32(q, k, v, eps=1e-8):
+    """The table has a precision of its own."""
     table = torch.zeros(len(v), k.shape[2], v.shape[2])
     for key, value in zip(k.unbind(dim=1), v.unbind(dim=1), strict=True):
         table = table + key.unsqueeze(2) * value.unsqueeze(1)
     total = (q * k.sum(dim=1, keepdim=True)).sum(dim=2, keepdim=True)
     return torch.bmm(q, table) / (total + eps)
+
+
+def rounded(q, k, v, eps=1e-8):
+    return linear_attention(q.float(), k.float(), v.float(), eps).to(v)
+
+
+def squeezed_mixture(q, k, v, eps=1e-8):
+    return linear_attention(q, k, v, eps).squeeze()
 
 
 def by_broadcast(q, k, v, eps=1e-8):
@@ -341,6 +387,8 @@ WRONG = [
     ("10.2", dilated_columns, "stride-taken-for-dilation", "have gaps"),
     ("10.2", one_more, None, "expected tokens"),
     ("10.2", shifted, None, "not the windows"),
+    ("10.2", by_kernels, None, r"but torch\.float64, .* raised RuntimeError"),
+    ("10.2", of_rounded, None, "float64, .* expected the pixels as they are"),
     ("10.3", {1}, "fold-undoes-unfold", "share nothing"),
     ("10.3", {1, 9}, "window-size-counted", "how many pixels a window has"),
     ("10.3", {9}, "window-size-counted", "a pixel lies"),
@@ -364,6 +412,8 @@ WRONG = [
     ("10.4", ProjectsAll, "projection-around-both", "nothing but the mixing"),
     ("10.4", Twice, None, "not the values plus"),
     ("10.4", OneChannel, None, "expected"),
+    ("10.4", OfFloat32, None, "but tokens in bfloat16, .* raised RuntimeError"),
+    ("10.4", Squeezed, None, r"in float64: expected \(1, 1, 6\), got \(6,\)"),
     ("10.5", stub, None, "still empty"),
     ("10.5", with_matrix, "matrix-first", "Which product can come first"),
     ("10.5", by_broadcast, "matrix-first", "an n x m matrix"),
@@ -379,6 +429,9 @@ WRONG = [
     ("10.5", keys_squared, None, "divided by their sum"),
     ("10.5", of_softmax, "softmax-once-more", "once more"),
     ("10.5", transposed, None, "expected"),
+    ("10.5", by_steps_of_float32, None, "but bfloat16, .* raised RuntimeError"),
+    ("10.5", rounded, None, r"off by up to \de-0[78]"),
+    ("10.5", squeezed_mixture, None, r"expected \(1, 1, 4\), got \(4,\)"),
     ("10.6", "A", "enough-features-make-it-exact", "longest"),
     ("10.6", "C", "rows-of-one-make-softmax", "wrong weights, too"),
     ("10.6", "D", "orthogonal-makes-it-exact", "their length"),

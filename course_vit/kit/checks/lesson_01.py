@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import exercise, expect, expect_raises
+from .probes import trying
 
 
 @exercise(
@@ -186,7 +187,33 @@ def patchify(answer: Any) -> None:
         "right for a pair of sizes; a single 4 should mean a square of 4 x 4",
     )
     what = "a side that is not a multiple of the patch"
-    expect_raises(answer, (images, (3, 4)), ValueError, what)
+    for sides in ((3, 4), (4, 3)):
+        expect_raises(answer, (images, sides), ValueError, what)
+    expect_everywhere(answer, images)
+
+
+def expect_everywhere(answer: Any, images: Tensor) -> None:
+    """Other numbers, sizes of 1, and what the lines above the blank refuse."""
+    one = images[:1, :1, :4, :4]
+    with trying("one image of one channel that is one patch"):
+        got = tuple(answer(one, 4).shape)
+    expect(
+        got == (1, 1, 16),
+        f"one image, one channel, one patch: expected (1, 1, 16), got {got}. An axis of"
+        " length 1 is an axis, too",
+    )
+    exact = images.double() / 3
+    with trying("images in float64"):
+        got = answer(exact, (2, 4))
+    expect(
+        torch.equal(got, cut_by_loop(exact, 2, 4)),
+        "right in float32; in float64 other numbers come out. Patches hold the pixels"
+        " as they are",
+    )
+    expect_raises(answer, (images, (4, 0)), ValueError, "a patch of 4 x 0")
+    alone = tuple(images[0].shape)
+    what = f"one image {alone}, without the axis of the batch,"
+    expect_raises(answer, (images[0], 4), ValueError, what)
 
 
 @exercise(

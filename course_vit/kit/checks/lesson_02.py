@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import NotYet, exercise, expect, expect_letter, expect_raises
+from .probes import trying
 
 
 @exercise(
@@ -190,7 +191,7 @@ def sinusoid_encoding(answer: Any) -> None:
     )
     expect(long.dtype == torch.float32, f"float32 is asked for, got {long.dtype}")
     expect(
-        (long - exact).abs().max() < 1e-6,
+        (long - exact).abs().max() < 1e-7,
         "nearly: far positions differ in the last digits. How many digits has an angle"
         " of 600 in float32, and how many are left behind the point?",
         "angles-in-float32",
@@ -206,7 +207,14 @@ def sinusoid_encoding(answer: Any) -> None:
         odd.shape == (9, 7) and torch.allclose(odd, sinusoid_by_loop(9, 7), atol=1e-6),
         "even widths are right; with 7 columns the last is a sine without its cosine",
     )
+    with trying("a table of one row and one column"):
+        got = answer(1, 1)
+    expect(
+        torch.equal(got, torch.zeros(1, 1)),
+        f"one row of one column is the sine of 0, [[0.0]], got {got.tolist()}",
+    )
     expect_raises(answer, (0, 16), ValueError, "a table without rows")
+    expect_raises(answer, (3, 0), ValueError, "a table without columns")
 
 
 @exercise(

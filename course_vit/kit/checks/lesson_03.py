@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from . import exercise, expect, expect_raises
+from .probes import trying
 
 
 def weights_by_loop(
@@ -33,8 +34,21 @@ def weights_of_heads(
     return torch.stack(heads).unflatten(0, q.shape[:2])
 
 
-def same(got: Tensor, right: Tensor) -> bool:
-    return got.shape == right.shape and torch.allclose(got, right, atol=1e-5)
+def weights_anywhere(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The referee for any axes in front, `... n e, ... m e -> ... n m`, scaled."""
+    *lead, n, e = q.shape
+    m = k.shape[-2]
+    masks = None if mask is None else mask.expand(*lead, n, m).reshape(-1, n, m)
+    pairs = zip(q.reshape(-1, n, e), k.reshape(-1, m, e), strict=True)
+    heads = [
+        weights_by_loop(one_q, one_k, e**-0.5, None if masks is None else masks[i])
+        for i, (one_q, one_k) in enumerate(pairs)
+    ]
+    return torch.stack(heads).reshape(*lead, n, m)
+
+
+def same(got: Tensor, right: Tensor, close: float = 1e-5) -> bool:
+    return got.shape == right.shape and torch.allclose(got, right, close, close)
 
 
 def sums_to_one(weights: Tensor, *dims: int) -> bool:
@@ -365,11 +379,6 @@ def attention_weights(answer: Any) -> None:
     q, k = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 5, 6)
     free = answer(q, k)
     expect_scaled(free, q, k)
-    expect(
-        same(answer(q[0, 0], k[0, 0]), free[0, 0]),
-        "right for images and heads; without these axes, `n e, m e`, something else"
-        " comes out",
-    )
     mask = torch.tensor(
         [[1, 0, 0, 1, 0], [0, 1, 1, 0, 1], [1, 1, 0, 1, 1], [0, 0, 0, 0, 1]]
     ).bool()
@@ -385,6 +394,63 @@ def attention_weights(answer: Any) -> None:
     expect_raises(
         answer, (q, narrow), ValueError, "queries and keys of different width"
     )
+    expect_everywhere(answer)
+
+
+def expect_everywhere(answer: Any, mixes: bool = False) -> None:
+    """Other axes in front, sizes of 1, float64, masks of other shapes, large scores.
+
+    `mixes` says whether values are asked for, and their mixtures come out.
+    """
+
+    def drawn(*lead: int, n: int = 4, m: int = 5, e: int = 6) -> list[Tensor]:
+        sizes = (n, e), (m, e), (m, e + 1)
+        parts = [torch.randn(*lead, *size) for size in sizes]
+        return parts if mixes else parts[:2]
+
+    def right(parts: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        weights = weights_anywhere(parts[0], parts[1], mask)
+        return weights @ parts[2] if mixes else weights
+
+    for lead in ((), (2,), (2, 2, 3)):
+        parts = drawn(*lead)
+        axes = f"{len(lead)} axes in front, q {tuple(parts[0].shape)}"
+        with trying(axes):
+            got = answer(*parts)
+        expect(
+            same(got, right(parts)),
+            f"right for images and heads; with {axes}, something else comes out: `...`"
+            " stands for any of them",
+        )
+    alone = drawn(2, 3, n=1, m=1, e=1)
+    with trying("a single query and key of width 1"):
+        got = answer(*alone)
+    expect(
+        same(got, right(alone)),
+        f"a single query and key of width 1: expected {tuple(right(alone).shape)}, all"
+        f" the weight on this key, got {tuple(got.shape)}. An axis of length 1 is an"
+        " axis, too",
+    )
+    parts = [part.double() for part in drawn(2, 3)]
+    mask = torch.ones(4, 5).tril().bool()
+    per_image = torch.stack([mask, mask.flip(1)])[:, None]
+    for some in (None, mask, per_image):
+        what = "" if some is None else f" and a mask {tuple(some.shape)}"
+        with trying(f"float64{what}"):
+            got = answer(*parts, some)
+        expect(
+            same(got, right(parts, some), 1e-10),
+            f"nearly: in float64{what} the answer is off in the later digits. Where"
+            " were they lost?",
+        )
+        leak = 0.0 if mixes or some is None else (got * ~some).max().item()
+        expect(
+            leak == 0,
+            f"a blocked key still gets a weight of {leak:.0e}: little, and not 0. Which"
+            " score is below every number?",
+        )
+    with trying("scores of a hundred million (what is exp of that?)"):
+        answer(*(1e4 * part for part in parts))
 
 
 @exercise(
@@ -451,6 +517,16 @@ def attention(answer: Any) -> None:
         same(got, weights_of_heads(q, k, 6**-0.5, mask) @ v),
         "right without a mask; with one, not the mean over the allowed values",
     )
+    blocked = mask.clone()
+    blocked[1] = False
+    expect_raises(
+        answer, (q, k, v, blocked), ValueError, "a query that may look at nothing"
+    )
+    what = "a mask that is not boolean"
+    expect_raises(answer, (q, k, v, mask.float()), TypeError, what)
+    what = "queries and keys of different width"
+    expect_raises(answer, (q, k[..., :1], v), ValueError, what)
+    expect_everywhere(answer, mixes=True)
 
 
 @exercise(

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import exercise, expect, expect_letter, expect_raises
+from .probes import trying
 
 
 def tokens(b: int, n: int, d: int) -> Tensor:
@@ -197,6 +198,15 @@ def multi_head_attention(answer: Any) -> None:
         judge_dropout(answer, x)
     narrow = x[..., :-1]
     expect_raises(layer, (narrow,), ValueError, f"tokens {tuple(narrow.shape)}")
+    with torch.no_grad():
+        judge_other_sizes(answer)
+    alone = x[0]
+    what = f"tokens {tuple(alone.shape)}, without the axis of the images,"
+    expect_raises(layer, (alone,), ValueError, what)
+    expect_raises(layer.split_heads, (alone,), ValueError, what)
+    for sizes in ((10, 3), (0, 1), (4, 0)):
+        what = f"a layer of {sizes[0]} channels and {sizes[1]} heads"
+        expect_raises(answer, sizes, ValueError, what)
 
 
 def judge_tokens(layer: Any, x: Tensor, h: int) -> None:
@@ -357,6 +367,41 @@ def judge_dropout(answer: Any, x: Tensor) -> None:
         "attn_drop treats the channels of one head differently: it shall drop looks,"
         " numbers of `b h n m`, not what the looks have found",
         "results-dropped",
+    )
+    many = tokens(400, 1, 12).expand(400, 5, 12)
+    dropped, calm = weights.train()(many), weights.eval()(many)
+    mean = ((dropped * calm).sum() / calm.square().sum()).item()
+    expect(
+        abs(mean - 1) < 0.1,
+        f"with attn_drop=0.5 a look counts {mean:.2f} of what it should, on average:"
+        " what does dropout do to what it keeps?",
+    )
+
+
+def judge_other_sizes(answer: Any) -> None:
+    """One head, heads of width 1, one token; without a bias; in float32."""
+    for d, h, b, n in ((6, 1, 2, 5), (5, 5, 2, 5), (12, 3, 1, 1)):
+        layer, x = answer(d, num_heads=h).double(), tokens(b, n, d)
+        case = f"{h} heads of width {d // h} and tokens {b, n, d}"
+        with trying(case):
+            got = layer(x)
+        error = (got - by_heads(layer, x, h)).abs().max().item()
+        expect(
+            got.shape == x.shape and error < 1e-12,
+            f"right for 3 heads of width 4; {case} give {tuple(got.shape)}, off by up"
+            f" to {error:.0e}",
+        )
+    layer, x = answer(12, num_heads=3, qkv_bias=False).double(), tokens(2, 5, 12)
+    with trying("a layer with qkv_bias=False"):
+        got = layer(x)
+    layer.qkv.bias = nn.Parameter(torch.zeros(36, dtype=torch.float64))
+    expect(same(got, by_heads(layer, x, 3)), "with qkv_bias=False the answer is off")
+    layer = answer(12, num_heads=3)
+    with trying("tokens in float32"):
+        got = layer(x.float())
+    expect(
+        torch.allclose(got.double(), layer.double()(x), atol=1e-4),
+        "right in float64; in float32 other numbers come out",
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from . import exercise, expect, expect_raises
+from .probes import trying
 
 
 def parts(dim: int) -> SimpleNamespace:
@@ -302,6 +303,49 @@ def drop_path(answer) -> None:
             f"drop_prob={nonsense}",
             "nonsense-let-through",
         )
+    expect_known(answer)
+    expect_limits(answer)
+
+
+def expect_known(answer) -> None:
+    """The probability can be left out, and is found where others look for it."""
+    with trying("a layer without a drop_prob"):
+        usual = answer()
+    for layer, right in ((usual, 0.0), (answer(0.25), 0.25)):
+        kept = getattr(layer, "drop_prob", None)
+        expect(
+            kept == right,
+            f"a layer that drops {right:.0%} has the drop_prob {kept}: keep it as"
+            " `self.drop_prob`, others want to read it",
+        )
+
+
+def expect_limits(answer) -> None:
+    """The probabilities 0 and 1, in both modes; and the way back, in float64."""
+    x = torch.rand(4, 3, 2, dtype=torch.float64) + 1
+    expect(
+        torch.equal(answer(1.0).eval()(x), x),
+        "with drop_prob 1 in eval the branch must pass as it is, as with any other:"
+        " dropping belongs to training",
+    )
+    with trying("no image at all in eval (is there a loop over images?)"):
+        answer(0.3).eval()(x[:0])
+    for drop_prob in (0.0, 0.3, 1.0):
+        leaf = x.clone().requires_grad_()
+        layer = answer(drop_prob)
+        what = f"float64, drop_prob={drop_prob:g} and `backward`"
+        with trying(what):
+            out = layer(leaf)
+            out.square().sum().backward()
+        slope = leaf.grad
+        expect(
+            slope is not None and slope.isfinite().all(),
+            f"{what}: the gradient is {slope if slope is None else 'not finite'}",
+        )
+        expect(
+            drop_prob or torch.equal(out, x),
+            "with drop_prob 0 numbers of float64 must pass as they are",
+        )
 
 
 @exercise(
@@ -355,7 +399,7 @@ def drop_path_rates(answer) -> None:
             "first-block-dropped",
         )
         expect(
-            abs(got[-1] - rate) < 1e-6,
+            abs(got[-1] - rate) < 1e-7,
             f"{call} ends at {got[-1]:.3f}, not at {rate}: how many steps lie between"
             f" {depth} blocks?",
             "steps-counted-as-blocks",
@@ -392,3 +436,7 @@ def drop_path_rates(answer) -> None:
             f"drop_path_rates{nonsense}",
             "nonsense-let-through",
         )
+    for rate, right in ((0.0, [0.0, 0.0, 0.0]), (1.0, [0.0, 0.5, 1.0])):
+        with trying(f"a rate of {rate:g}"):
+            got = answer(rate, 3)
+        expect(got == right, f"a rate of {rate:g} and 3 blocks: {right}, got {got}")

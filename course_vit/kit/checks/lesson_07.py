@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import exercise, expect, expect_letter
+from .probes import trying
 
 
 def loss(images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -123,6 +124,7 @@ def train_step(answer) -> None:
     )
     expect_careful(on, answer)
     expect_by_heart(answer)
+    expect_usual_case(answer)
 
 
 def same(got: Tensor, right: Tensor) -> bool:
@@ -224,6 +226,33 @@ def expect_by_heart(answer) -> None:
         f"100 steps on one batch: the loss went from {first:.2f} to {last:.2f}, not to"
         " 0. That is a bug, not too small a model: does your step change more than the"
         " weights?",
+    )
+
+
+def expect_usual_case(answer) -> None:
+    """Cross-entropy and a length of 1 if nothing is said; inf shortens nothing."""
+    on = Rehearsal()
+    _, gradient = on.right()
+    on.step(answer, clip_norm=math.inf)
+    expect(
+        same(on.met, gradient),
+        "clip_norm=math.inf: no gradient is longer than that, and still the optimizer"
+        " meets another one",
+    )
+    on.images = 100 * on.images
+    value, gradient = on.right()
+    on.calls = []
+    with trying("a call without a loss and a clip_norm, which have their defaults,"):
+        got = answer(on.model, on.optimizer, on.images, on.labels)
+    expect(
+        abs(got - value) < 1e-4 * max(1.0, value),
+        f"without a loss the mean cross-entropy is meant: it was {value:.3f}, you"
+        f" returned {got:.3f}",
+    )
+    expect(
+        same(on.met, gradient / max(1.0, gradient.norm().item())),
+        f"without a clip_norm a gradient of length {gradient.norm():.1f} is shortened"
+        f" to 1, the optimizer meets one of {on.met.norm():.1f}",
     )
 
 

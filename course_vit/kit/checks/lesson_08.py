@@ -1,11 +1,13 @@
 """Checks of lesson 08: looking inside."""
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import exercise, expect, expect_raises
+from . import NotYet, exercise, expect, expect_raises
+from .probes import trying
 
 
 class ToyAttention(nn.Module):
@@ -41,6 +43,8 @@ class ToyModel(nn.Module):
             nn.init.normal_(parameter)
 
     def embed(self, images: Tensor) -> Tensor:
+        if images.ndim != 4:
+            raise ValueError(f"expected images (b, 1, 5, 4), got {tuple(images.shape)}")
         return images[:, 0].mT
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,6 +118,43 @@ def attention_maps(answer) -> None:
         "always-set-to-train",
     )
     expect_the_walk(got, walks(model, images))
+    expect_untouched(answer, model, images)
+
+
+def expect_untouched(answer: Any, model: ToyModel, images: Tensor) -> None:
+    """Blocks keep their mode, too, and also if something goes wrong on the way."""
+    for training, mode in ((True, "training"), (False, "eval")):
+        model.train(training)
+        got = list(answer(model, images))
+        modes = [module.training for module in model.modules()]
+        expect(
+            modes == [training] * len(modes),
+            f"the model came back in {mode} mode, {modes.count(not training)} of its"
+            " parts did not: a mode is set for all of them, by `train` and `eval`",
+        )
+    expect(
+        not any(weights.is_inference() for weights in got),
+        "these maps were made in inference mode: whoever multiplies them with something"
+        " that has a gradient gets an error. Which is the milder way without one?",
+    )
+    exact = copy.deepcopy(model).double()
+    with trying("a model and images in float64"):
+        again = list(answer(exact, images.double()))
+    expect(
+        same(again, walks(exact, images.double())["right"]),
+        "right in float32; in float64 other maps come out",
+    )
+    model.train()
+    try:
+        answer(model, images[0])
+    except ValueError:
+        expect(
+            model.training,
+            "`embed` refused an image without a batch, and the model is in eval mode"
+            " since then: what puts a mode back, whatever happens on the way?",
+        )
+    else:
+        raise NotYet("`embed` refused an image, and nobody heard of it")
 
 
 def same(got: list[Tensor], right: list[Tensor]) -> bool:
@@ -220,6 +261,17 @@ def attention_rollout(answer) -> None:
     )
     empty = "an empty list of maps"
     expect_raises(answer, ([],), ValueError, empty, "empty-list-not-refused")
+    for b, h, n in ((1, 1, 1), (1, 3, 6)):
+        maps = list(torch.randn(1, b, h, n, n).softmax(dim=-1))
+        sizes = f"one block, {b} image, heads: {h}, tokens: {n}"
+        with trying(sizes):
+            got = answer(maps)
+        right = (maps[0].mean(dim=1) + torch.eye(n)) / 2
+        expect(
+            got.shape == right.shape and torch.allclose(got, right, atol=1e-4),
+            f"right for 3 blocks of 4 heads and 5 tokens, but not for {sizes}: expected"
+            f" {tuple(right.shape)}, got {tuple(got.shape)}",
+        )
 
 
 def rollouts(maps: list[Tensor]) -> dict[str, tuple[str, list[Tensor]]]:
@@ -308,6 +360,19 @@ def mean_attention_distance(answer) -> None:
     )
     what = "a map of 1 + 7 tokens, without a grid_size,"
     expect_raises(answer, (maps, 4), ValueError, what, "square-taken-for-granted")
+    alone = torch.ones(1, 1, 2, 2) / 2
+    for few, prefix, grid, right in (
+        ([maps[0][..., 2:, 2:]], 0, (2, 3), by_loop(maps[0])[None]),
+        ([alone], 1, (1, 1), torch.zeros(1, 1)),
+    ):
+        case = f"a grid of {grid[0]} x {grid[1]} and {prefix} prefix tokens"
+        with trying(case):
+            got = answer(few, (4, 7), prefix, grid)
+        expect(
+            got.shape == right.shape and torch.allclose(got, right, atol=1e-3),
+            f"right for 2 prefix tokens; {case}: expected {right.tolist()}, got"
+            f" {got.tolist()}",
+        )
 
 
 def expect_even(value: float) -> None:

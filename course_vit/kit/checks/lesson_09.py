@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...deit import DistilledVisionTransformer
 from . import exercise, expect, expect_raises
+from .probes import trying
 
 PARTS = {
     "A": "class token",
@@ -138,6 +139,37 @@ def soft_distillation(answer) -> None:
         " no logarithm",
         "probability-rounded-to-zero",
     )
+    expect_digits(answer)
+
+
+def expect_digits(answer) -> None:
+    """In float64, for one image and for other temperatures, and on the way back."""
+    for b, k, tau in ((6, 4, 0.5), (1, 2, 9.0), (4, 5, 1e4)):
+        student, teacher = (logits.double() for logits in doubts(b, k))
+        student.requires_grad_()
+        case = f"float64, logits {b, k} and tau={tau:g}"
+        with trying(case):
+            got = answer(student, teacher, tau)
+            got.backward()
+            same = answer(student, student.detach() + 7, tau).item()
+        right = tau**2 * divergence(student, teacher, tau)
+        expect(
+            math.isclose(got.item(), right, rel_tol=1e-6),
+            f"nearly: for {case} expected {right:.9f}, got {got.item():.9f}",
+        )
+        expect(
+            abs(same) < 1e-9 * max(1.0, tau**2),
+            f"logits that are all larger by 7 mean the same probabilities and cost 0,"
+            f" got {same:.0e} for {case}",
+        )
+        p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)
+        slope = (q - p) * tau / b
+        expect(
+            student.grad is not None
+            and torch.allclose(student.grad, slope, rtol=1e-4, atol=1e-6),
+            f"the number is right for {case}, its gradient for the student is not: does"
+            " every term still know the student's logits?",
+        )
 
 
 def expect_zero_for_equal(answer, logits: Tensor) -> None:

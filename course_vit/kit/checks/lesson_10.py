@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import exercise, expect, expect_letter
+from .probes import trying
 
 
 def same(got: Tensor, right: Tensor) -> bool:
@@ -128,6 +129,18 @@ def soft_split(answer) -> None:
             "channels-last",
         )
         expect(same(got, right), "these are not the windows, row by row")
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for shape, split in (((1, 1, 4, 6), (1, 1, 0)), ((2, 3, 8, 12), (4, 4, 0))):
+            x = torch.randn(shape, dtype=torch.float64).to(dtype)
+            case = f"{dtype}, {shape} cut by {split}"
+            with trying(case):
+                got = answer(x, split)
+            right = windows_by_loop(x, *split)
+            expect(
+                got.shape == right.shape and torch.equal(got, right),
+                f"{case}: expected the pixels as they are, {tuple(right.shape)}, got"
+                f" {tuple(got.shape)}",
+            )
 
 
 def expect_all_windows(
@@ -304,6 +317,19 @@ def path_around(answer) -> None:
     parts = referee.parts()
     right = parts["v"] + layer.proj(referee.mixed(parts, referee.scale))
     expect(same(got, right), "not the values plus the projected mixture")
+    with trying("tokens in bfloat16, as they come on many accelerators"):
+        layer.bfloat16()(x.bfloat16())
+    layer, x = answer(11, 6).double(), torch.randn(1, 1, 11).double()
+    with trying("one image of one token in float64"):
+        got = layer(x)
+    value = x @ layer.qkv.weight[12:].T  # the only one, so it is the mixture, too
+    right = value + layer.proj(value)
+    worst = (got - right).abs().max().item()
+    expect(
+        got.shape == right.shape and worst < 1e-12,
+        f"one image of one token in float64: expected {tuple(right.shape)}, got"
+        f" {tuple(got.shape)}, off by up to {worst:.0e}",
+    )
 
 
 class Made(TorchDispatchMode):
@@ -387,6 +413,21 @@ def linear_attention(answer) -> None:
         " work: somewhere there is an n x m matrix. Which product can come first?",
         "matrix-first",
     )
+    for b, n, m in ((2, 5, 7), (1, 1, 1)):
+        q, k, v = (torch.rand(b, s, w).double() for s, w in ((n, 3), (m, 3), (m, 4)))
+        case = f"float64, q {tuple(q.shape)} and k {tuple(k.shape)}"
+        with trying(case):
+            got = answer(q, k, v)
+        scores = q @ k.mT
+        right = scores @ v / (scores.sum(dim=-1, keepdim=True) + 1e-8)
+        error = (got - right).abs().max().item()
+        expect(
+            got.shape == right.shape and error < 1e-12,
+            f"{case}: expected {tuple(right.shape)}, got {tuple(got.shape)}, off by up"
+            f" to {error:.0e}",
+        )
+    with trying("bfloat16, as it is used on many accelerators"):
+        answer(q.bfloat16(), k.bfloat16(), v.bfloat16())
 
 
 @exercise(
