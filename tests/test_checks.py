@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from importlib import import_module
 
+import nbformat
 import pytest
 import torch
 from house import ROOT
@@ -169,3 +170,11 @@ def test_a_hint_is_shown_without_its_traceback_and_says_where_to_read_again():
 def test_the_hint_that_the_readme_shows_is_what_a_learner_reads():
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
     assert str(refusal("3.1", lambda x: (x @ x.T).softmax(dim=0))) in shown
+
+
+def test_the_table_of_the_clinic_has_the_faults_that_its_checks_know():
+    path = ROOT / "notebooks" / "12_bug_clinic.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    table = next(cell.source for cell in cells if "| fault |" in cell.source)
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
+    assert rows == import_module("course_vit.kit.checks.lesson_12").FAULTS

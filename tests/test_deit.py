@@ -301,6 +301,7 @@ def one_of_two_processes(rank, package_name, file, results):
     if rank == 0:
         gradients = {name: p.grad for name, p in student.module.named_parameters()}
         torch.save(gradients, results)
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

@@ -111,4 +111,6 @@ def test_in_the_end_all_is_passed_and_the_learners_own(workbook):
     said = course_vit("progress", workbook)
     assert "open" not in said
     assert "all have passed" in said
-    course_vit("check", workbook)
+    said = course_vit("check", workbook)
+    for own in ("patchify", "attention_weights, attention", "MultiHeadAttention"):
+        assert f"yours: {own}" in said

@@ -5,9 +5,7 @@ from math import inf, sqrt
 import torch
 from torch.nn import functional as F
 
-
-def stub(*_):
-    raise NotImplementedError
+from checks import stub
 
 
 def looks(softmax):

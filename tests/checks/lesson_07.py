@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from checks import stub
 from course_vit.training import cross_entropy
 
 
@@ -151,10 +152,6 @@ def other_loss(model, optimizer, images, labels, loss, clip_norm=1.0):
     (value + sum(p.square().sum() for p in model.parameters())).backward()
     optimizer.step()
     return value.item()
-
-
-def stub(*_):
-    raise NotImplementedError
 
 
 FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}

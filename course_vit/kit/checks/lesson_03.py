@@ -1,12 +1,13 @@
 """Checks of lesson 03: who looks at whom."""
 
+from functools import partial
 from math import exp
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import exercise, expect, expect_raises
+from . import exercise, expect, expect_raises, probes
 from .probes import trying
 
 
@@ -47,8 +48,7 @@ def weights_anywhere(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor
     return torch.stack(heads).reshape(*lead, n, m)
 
 
-def same(got: Tensor, right: Tensor, close: float = 1e-5) -> bool:
-    return got.shape == right.shape and torch.allclose(got, right, close, close)
+same = partial(probes.same, atol=1e-5)
 
 
 def sums_to_one(weights: Tensor, *dims: int) -> bool:
@@ -439,7 +439,7 @@ def expect_everywhere(answer: Any, mixes: bool = False) -> None:
         with trying(f"float64{what}"):
             got = answer(*parts, some)
         expect(
-            same(got, right(parts, some), 1e-10),
+            same(got, right(parts, some), atol=1e-10, rtol=1e-10),
             f"nearly: in float64{what} the answer is off in the later digits. Where"
             " were they lost?",
         )

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import exercise, expect, expect_letter, expect_raises
-from .probes import trying
+from .probes import same, trying
 
 
 def tokens(b: int, n: int, d: int) -> Tensor:
@@ -52,10 +52,6 @@ def by_heads(layer: Any, x: Tensor, num_heads: int) -> Tensor:
     return layer.proj(
         torch.cat([mix(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=-1)
     )
-
-
-def same(got: Tensor, right: Tensor) -> bool:
-    return got.shape == right.shape and torch.allclose(got, right, atol=1e-9)
 
 
 def shuffle_error(layer: Callable[[Tensor], Tensor], x: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from . import exercise, expect, expect_raises
-from .probes import trying
+from .probes import same, trying
 
 
 def parts(dim: int) -> SimpleNamespace:
@@ -24,10 +24,6 @@ def parts(dim: int) -> SimpleNamespace:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     return found
-
-
-def same(got: Tensor, right: Tensor) -> bool:
-    return got.shape == right.shape and torch.allclose(got, right, atol=1e-9)
 
 
 @exercise(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from . import NotYet, exercise, expect, expect_raises
-from .probes import trying
+from .probes import same, trying
 
 
 class ToyAttention(nn.Module):
@@ -106,7 +106,7 @@ def attention_maps(answer) -> None:
         "gradient-kept",
     )
     expect(
-        same(got, list(answer(model, images))),
+        all_same(got, list(answer(model, images))),
         "two calls, two answers: does dropout act?",
         "dropout-left-on",
     )
@@ -141,7 +141,7 @@ def expect_untouched(answer: Any, model: ToyModel, images: Tensor) -> None:
     with trying("a model and images in float64"):
         again = list(answer(exact, images.double()))
     expect(
-        same(again, walks(exact, images.double())["right"]),
+        all_same(again, walks(exact, images.double())["right"]),
         "right in float32; in float64 other maps come out",
     )
     model.train()
@@ -157,8 +157,8 @@ def expect_untouched(answer: Any, model: ToyModel, images: Tensor) -> None:
         raise NotYet("`embed` refused an image, and nobody heard of it")
 
 
-def same(got: list[Tensor], right: list[Tensor]) -> bool:
-    return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(got, right, strict=True))
+def all_same(got: list[Tensor], right: list[Tensor]) -> bool:
+    return all(same(a, b, atol=1e-5) for a, b in zip(got, right, strict=True))
 
 
 def expect_all_heads(got: list[Tensor]) -> None:
@@ -198,13 +198,13 @@ def expect_the_walk(got: list[Tensor], asked: dict[str, list[Tensor]]) -> None:
         " already: ask first, then send them on",
     }
     for misconception, hint in hints.items():
-        expect(not same(got, asked[misconception]), hint, misconception)
+        expect(not all_same(got, asked[misconception]), hint, misconception)
     expect(
-        same(got[:1], asked["right"][:1]),
+        all_same(got[:1], asked["right"][:1]),
         "the first map is not the one that block 0 makes",
     )
     expect(
-        same(got, asked["right"]),
+        all_same(got, asked["right"]),
         "from the second block on the maps are off: does a block get other tokens than"
         " in `forward`?",
     )

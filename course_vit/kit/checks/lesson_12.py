@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import NotYet, exercise, expect
+from .probes import same
 from .watch import Unsound
 
 FAULTS = {
@@ -37,10 +38,6 @@ def expect_shape(got: Any, right: Tensor, what: str) -> None:
     """What came out is a tensor with the shape of the right one."""
     shape = tuple(got.shape)
     expect(got.shape == right.shape, f"{what}: {tuple(right.shape)}, got {shape}")
-
-
-def same(got: Tensor, right: Tensor) -> bool:
-    return torch.allclose(got, right, atol=1e-9)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
