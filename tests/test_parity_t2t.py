@@ -1,20 +1,12 @@
-"""Our T2T-ViT equals the official release, stage by stage.
-
-The golden numbers were computed in float64 by the released code (commit 0f63dc9 of
-yitu-opensource/T2T-ViT), with every weight drawn: 48 pixels, tokens 8 and 24 wide.
-`both.` holds what the two kinds share.
-"""
+"""Our T2T-ViT equals the official release, stage by stage."""
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from weights import TOLERANCE, distance, exchange_eps
+from weights import TOLERANCE, distance, exchange_eps, released_t2t
 
-GOLDEN = Path(__file__).parent / "golden" / "t2t_tiny.safetensors"
 KINDS = ["performer", "transformer"]
 COUNTS = {  # all parameters, and those that are trained
     "t2t_vit_7": (4_310_222, 4_255_694),
@@ -33,21 +25,9 @@ COUNTS = {  # all parameters, and those that are trained
 
 def released(package, kind, dtype=torch.float64):
     """Our small model with the released model's weights, and the golden numbers."""
-    device = torch.get_default_device()
-    golden = {
-        key.split(".", 1)[1]: tensor.to(device, dtype)
-        for key, tensor in load_file(GOLDEN).items()
-        if key.startswith(("both.", f"{kind}."))
-    }
-    sizes = {"token_dim": 8, "embed_dim": 24, "depth": 2, "num_heads": 4}
-    model = package.T2TViT(48, kind, num_classes=7, mlp_ratio=2.0, **sizes).to(dtype)
-    weights = {
-        key.removeprefix("weights."): tensor
-        for key, tensor in golden.items()
-        if key.startswith("weights.")
-    }
-    model.load_state_dict(weights, strict=True)
-    return model.eval(), golden
+    model, golden = released_t2t(package, kind, dtype)
+    model.load_state_dict(golden["weights"], strict=True)
+    return model, golden
 
 
 @torch.no_grad()

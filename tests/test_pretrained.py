@@ -6,17 +6,17 @@ Each peer is a real model of its package with every weight drawn. Ours gets what
 
 import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from weights import answer, as_jax, distance
+from weights import answer, distance, released_t2t
+
+from course_vit.kit.demo_weights import as_jax
 
 TOLERANCE = 2e-5
-GOLDEN = Path(__file__).parent / "golden" / "t2t_tiny.safetensors"
 SIZES = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 7}
 SIDE, OTHER_SIDE = 224, 160  # 28 x 28 patches, and 20 x 20
 
@@ -140,10 +140,6 @@ def before_0_13(state_dict):
     return state_dict
 
 
-def tensors(arrays):
-    return {key: torch.tensor(array) for key, array in arrays.items()}
-
-
 # Round trips
 
 
@@ -187,11 +183,12 @@ def test_our_jax_layout_is_the_one_that_timm_reads(package, tmp_path):
     import numpy as np
 
     theirs, state = timm_vit().eval(), drawn(timm_vit()).state_dict()
-    np.savez(tmp_path / "vit.npz", **as_jax(state, 3))
+    arrays = {key: tensor.cpu().numpy() for key, tensor in as_jax(state, 3).items()}
+    np.savez(tmp_path / "vit.npz", **arrays)
     theirs.load_pretrained(str(tmp_path / "vit.npz"))
     assert all(torch.equal(theirs.state_dict()[key], state[key]) for key in state)
     model = ours(package)
-    assert load(package, model, tensors(as_jax(state, 3))) == []
+    assert load(package, model, as_jax(state, 3)) == []
     images = images_of(SIDE)
     assert distance(logits(model, images), logits(theirs, images)) <= TOLERANCE
 
@@ -199,19 +196,8 @@ def test_our_jax_layout_is_the_one_that_timm_reads(package, tmp_path):
 @pytest.mark.parametrize("kind", ["performer", "transformer"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_t2t_weights_give_the_released_logits(package, kind, prefix):
-    golden = {
-        key.split(".", 1)[1]: tensor.to(torch.get_default_device(), torch.float32)
-        for key, tensor in load_file(GOLDEN).items()
-        if key.startswith(("both.", f"{kind}."))
-    }
-    start = "weights."
-    state = {
-        prefix + key.removeprefix(start): tensor
-        for key, tensor in golden.items()
-        if key.startswith(start)
-    }
-    sizes = {"embed_dim": 48, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0}
-    model = package.T2TViT(64, kind, num_classes=7, **sizes).eval()
+    model, golden = released_t2t(package, kind, torch.float32)
+    state = {prefix + key: tensor for key, tensor in golden["weights"].items()}
     assert load(package, model, state) == []
     assert distance(answer(model, golden["input"]), golden["logits"]) <= TOLERANCE
 
@@ -306,11 +292,11 @@ def test_another_size_as_jax(package):
     place = "Transformer/posembed_input/pos_embedding"
     old, new = SIDE // 8, OTHER_SIDE // 8  # as vit_jax/checkpoint.py
     first, grid = arrays[place][:, :1], arrays[place][0, 1:].reshape(old, old, -1)
-    grid = torch.tensor(zoom(grid, (new / old, new / old, 1), order=1))
-    stretched = torch.cat([torch.tensor(first), grid.reshape(1, new * new, -1)], dim=1)
+    grid = torch.tensor(zoom(grid.cpu(), (new / old, new / old, 1), order=1)).to(first)
+    stretched = torch.cat([first, grid.reshape(1, new * new, -1)], dim=1)
     theirs.load_state_dict({**state, "pos_embed": stretched})
     expected = logits(theirs, images_of(OTHER_SIDE))
-    found = at_another_size(package, "jax", tensors(arrays), "jax")
+    found = at_another_size(package, "jax", arrays, "jax")
     assert distance(found, expected) <= TOLERANCE
 
 

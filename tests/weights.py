@@ -5,7 +5,10 @@ drawn, biases and norms too. Distances are in units of the standard deviation of
 answer.
 """
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 8e-6}
@@ -71,44 +74,6 @@ def renamed(state, peer):
     return theirs
 
 
-JAX_NAMES = {
-    "cls_token": "cls",
-    "pos_embed": "Transformer/posembed_input/pos_embedding",
-    "patch_embed.proj": "embedding",
-    "blocks.": "Transformer/encoderblock_",
-    "norm1": "LayerNorm_0",
-    "attn.qkv": "MultiHeadDotProductAttention_1.qkv",
-    "attn.proj": "MultiHeadDotProductAttention_1.out",
-    "norm2": "LayerNorm_2",
-    "mlp.fc1": "MlpBlock_3.Dense_0",
-    "mlp.fc2": "MlpBlock_3.Dense_1",
-    ".": "/",
-}
-
-
-def as_jax(state, num_heads):
-    """Our weights as the arrays of Google's `.npz` files: inputs before outputs."""
-    arrays = {}
-    for key, tensor in state.items():
-        name = f"Transformer/encoder_{key}" if key.startswith("norm.") else key
-        for our_part, their_part in JAX_NAMES.items():
-            name = name.replace(our_part, their_part)
-        name = name.replace("/weight", "/scale" if "norm" in key else "/kernel")
-        array = tensor.cpu().numpy()
-        if "qkv" in name:
-            thirds = array.reshape(3, -1, *array.shape[1:])
-            for part, third in zip(("query", "key", "value"), thirds, strict=True):
-                turned = third.T.reshape(*third.shape[1:], num_heads, -1)
-                arrays[name.replace("qkv", part)] = turned
-        elif "out/kernel" in name:
-            arrays[name] = array.T.reshape(num_heads, -1, len(array))
-        elif array.ndim == 4:
-            arrays[name] = array.transpose(2, 3, 1, 0)
-        else:
-            arrays[name] = array.T if array.ndim == 2 else array
-    return arrays
-
-
 def drawn(build, dtype=torch.float64):
     """Weights for every key: activations stay of order one, no bias is small."""
     with torch.device("meta"):
@@ -144,6 +109,29 @@ def answer(model, images):
 def distance(ours, theirs):
     assert ours.shape == theirs.shape
     return ((ours - theirs).abs().max() / theirs.std()).item()
+
+
+def released_t2t(package, kind, dtype=torch.float64):
+    """A small model of ours, still fresh, and the golden numbers for it.
+
+    The released code (commit 0f63dc9 of yitu-opensource/T2T-ViT) computed them in
+    float64 with every weight drawn: 48 pixels, tokens 8 and 24 wide. `both.` holds what
+    the two kinds share.
+    """
+    file = Path(__file__).parent / "golden" / "t2t_tiny.safetensors"
+    golden = {
+        key.split(".", 1)[1]: tensor.to(torch.get_default_device(), dtype)
+        for key, tensor in load_file(file).items()
+        if key.startswith(("both.", f"{kind}."))
+    }
+    golden["weights"] = {
+        key.removeprefix("weights."): golden.pop(key)
+        for key in list(golden)
+        if key.startswith("weights.")
+    }
+    sizes = {"token_dim": 8, "embed_dim": 24, "depth": 2, "num_heads": 4}
+    model = package.T2TViT(48, kind, num_classes=7, mlp_ratio=2.0, **sizes)
+    return model.to(dtype).eval(), golden
 
 
 # Mistakes that every model can make
