@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -17,15 +18,21 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
+import nbformat
 import numpy as np
 import pytest
 import torch
+from house import NOTEBOOKS, ROOT
+from nbclient import NotebookClient
+from PIL import Image
 from safetensors.torch import save, save_file
+from sklearn.datasets import load_sample_images
 from torch import nn
 from weights import answer, distance
 
 import course_vit
 from course_vit.kit.demo_weights import as_jax
+from course_vit.kit.predict import as_images, view
 from course_vit.kit.weights import (
     WEIGHT_SETS,
     WeightsError,
@@ -219,7 +226,7 @@ def test_offline_with_an_empty_cache(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     message = refused("HF_HUB_OFFLINE is set, unset it once", load, True)
     assert message.startswith(f"timm/{SET} was not fetched: ")
-    assert message.endswith("give its path: pretrained='FILE'")
+    assert message.endswith("get the file in another way and give its path")
     assert hub.seen == []
 
 
@@ -306,6 +313,43 @@ def test_the_variables_of_the_hub_are_obeyed(hub, tmp_path):
     tokens = {seen[1].startswith("cdn/"): seen[3] for seen in hub.seen}
     assert tokens == {False: "Bearer hf_secret", True: None}
     assert kept(tmp_path / "home")
+
+
+def test_the_code_of_the_readme_runs(hub, tmp_path, monkeypatch):
+    name = "deit_tiny_distilled_patch16_224"
+    publish(hub, course_vit.create_model(name), f"{name}.fb_in1k")
+    publish(hub, course_vit.create_model(TINY))
+    state = course_vit.create_model("deit_tiny_patch16_224").state_dict()
+    torch.save({"model": state}, tmp_path / "weights.pth")
+    Image.fromarray(load_sample_images().images[0]).save(tmp_path / "holiday.jpg")
+    monkeypatch.chdir(tmp_path)
+    text, space = (ROOT / "README.md").read_text(encoding="utf-8"), {}
+    first, second = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    exec(first, space)
+    with pytest.warns(UserWarning, match="5 classes here, 1000 in the weights"):
+        exec(second, space)
+    assert space["tokens"].shape == (1, 17, 64)
+    assert space["logits"].shape == (1, 1000)
+    assert space["features"](space["images"]).shape == (1, 192)
+    assert torch.equal(space["mine"].pos_embed, state["pos_embed"])
+
+
+def test_lesson_11_reads_published_weights_if_asked_to(hub, tmp_path, monkeypatch):
+    """From its first cell to its last, with the one change that it invites."""
+    publish(hub, course_vit.create_model(TINY))
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    notebook = nbformat.read(NOTEBOOKS[11], as_version=4)
+    (asked,) = (cell for cell in notebook.cells if cell.source.startswith("WEIGHTS ="))
+    asked.source = f"WEIGHTS = {TINY!r}"
+    (slow,) = (cell for cell in notebook.cells if "progress(range(3))" in cell.source)
+    slow.source = slow.source.replace("range(3)", "range(1)")
+    NotebookClient(notebook, timeout=600).execute()
+    (named,) = (cell for cell in notebook.cells if "maps_of_classes" in cell.source)
+    said = "".join(output.get("text", "") for output in named.outputs)
+    rows = re.findall(r"^ +[0-9.]+%  \w.*$", said, re.MULTILINE)
+    assert len(rows) == 10, said
+    assert len(downloads(hub)) == 1
 
 
 # From an address, as T2T-ViT's and torchvision's
@@ -426,16 +470,15 @@ def test_the_sets_of_torchvision_are_those_of_torchvision():
 
     names = {"base": "b", "large": "l", "huge": "h"}
     sets = {name: found for name, found in WEIGHT_SETS.items() if ".tv_" in name}
+    picture = Image.fromarray(load_sample_images().images[0])
     assert len(sets) == 6
     for name, found in sets.items():
         size, patch = name.split("_")[1], name.split("_")[2].removeprefix("patch")
         weights = getattr(peers, f"ViT_{names[size].upper()}_{patch}_Weights")
         (theirs,) = (member for member in weights if member.url == found.source)
-        transform = theirs.transforms()
-        assert transform.crop_size == [found.img_size]
-        assert round(found.img_size / found.crop) == transform.resize_size[0]
-        assert transform.interpolation.value == found.interpolation
-        assert (transform.mean, transform.std) == (list(found.mean), list(found.std))
+        expected = theirs.transforms()(picture)
+        prepared = as_images(view(picture, found), found)[0]
+        assert torch.allclose(prepared.cpu(), expected.cpu(), atol=1e-6)
         assert len(theirs.meta["categories"]) == found.classes
         with torch.device("meta"):
             model = course_vit.create_model(name.split(".")[0])

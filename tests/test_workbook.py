@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from house import NOTEBOOKS, ROOT
+from safetensors.torch import save_file
 
+from course_vit import create_model
 from course_vit.kit import checks, workbook
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.cli import main
@@ -203,6 +205,18 @@ def test_a_passed_layer_runs_inside_the_learners_vision_transformer(mine, cell):
     text = (mine.folder / "my_vit" / "multi_head_attention.py").read_text()
     assert "Yours: MultiHeadAttention." in text
     assert mine.own()["multi_head_attention"].keys() == {"MultiHeadAttention"}
+
+
+def test_published_weights_go_into_the_learners_own_model(mine, cell, tmp_path):
+    workbook.check("4.2", cell(COUNTED)["MultiHeadAttention"])
+    name, file = "vit_tiny_patch16_224", tmp_path / "published.safetensors"
+    published = create_model(name, depth=1).eval()
+    save_file(published.state_dict(), file)
+    my_vit = importlib.import_module("my_vit")
+    model = my_vit.create_model(name, pretrained=file, depth=1).eval()
+    images = torch.randn(1, 3, 224, 224)
+    assert torch.allclose(model(images), published(images), atol=1e-4)
+    assert [block.attn.calls for block in model.blocks] == [1]
 
 
 def test_helpers_imports_and_constants_of_the_notebook_come_along(mine, cell):

@@ -51,7 +51,10 @@ def parser() -> argparse.ArgumentParser:
         help="a file, or a folder: all images in it",
     )
     command.add_argument(
-        "--model", required=True, metavar="NAME", help="a name of list_models()"
+        "--model",
+        default="deit_tiny_distilled_patch16_224",
+        metavar="NAME",
+        help="a name of list_models() (default: %(default)s)",
     )
     command.add_argument(
         "--top",

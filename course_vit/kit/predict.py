@@ -54,7 +54,7 @@ def predict(
     drawn: set[Path] = set()
     for path in tqdm(paths, leave=False, disable=None if len(paths) > 1 else True):
         try:
-            picture = view(open_image(path), img_size(model), how)
+            picture = view(open_image(path), how)
         except PredictError as error:
             failures.append(f"{path}: {error}")
             tqdm.write(failures[-1], file=sys.stderr)
@@ -110,24 +110,18 @@ def open_image(path: Path) -> Image.Image:
     raise PredictError(f"expected 8 bits a channel, got {got}: convert it")
 
 
-def img_size(model: nn.Module) -> tuple[int, int]:
-    """Height and width of the images that a model takes."""
-    first = "patch_embed" if hasattr(model, "patch_embed") else "tokens_to_token"
-    return getattr(model, first).img_size
+def view(image: Image.Image, how: WeightSet) -> Image.Image:
+    """What the model is shown: the shorter side resized, the middle cut out.
 
-
-def view(image: Image.Image, size: tuple[int, int], how: WeightSet) -> Image.Image:
-    """What the model is shown: the shorter side resized, the middle (h, w) cut out.
-
-    As timm evaluates: a square model sees the share `how.crop` of the shorter side.
-    Raises PredictError for a strip so thin that resizing would make it huge.
+    As timm evaluates: the square in the middle is the share `how.crop` of the shorter
+    side. Raises PredictError for a strip so thin that resizing would make it huge.
     """
-    side = math.floor(max(size) / how.crop)
+    side = math.floor(how.img_size / how.crop)
     if side**2 * max(image.size) > 50_000_000 * min(image.size):
         got = f"{image.width} x {image.height} pixels"
         raise PredictError(f"too thin a strip, {got}: cut out what matters")
     mode = pictures.InterpolationMode(how.interpolation)
-    return pictures.center_crop(pictures.resize(image, [side], mode), list(size))
+    return pictures.center_crop(pictures.resize(image, [side], mode), [how.img_size])
 
 
 def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
@@ -135,7 +129,9 @@ def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
     return pictures.normalize(pictures.to_tensor(picture), how.mean, how.std)[None]
 
 
-def load(name: str, weights: str | None, device: str) -> tuple[nn.Module, WeightSet]:
+def load(
+    name: str, weights: str | None = None, device: str = "cpu"
+) -> tuple[nn.Module, WeightSet]:
     """The model in eval mode on its device, and the set of its weights.
 
     It has as many classes as the weights. Raises PredictError for a name or a device
@@ -158,7 +154,7 @@ def load(name: str, weights: str | None, device: str) -> tuple[nn.Module, Weight
 
 @torch.inference_mode()
 def likeliest(
-    model: nn.Module, images: Tensor, top: int
+    model: nn.Module, images: Tensor, top: int = 5
 ) -> list[tuple[float, int, str]]:
     """The most probable classes of one image `1 3 h w`: probability, number, name.
 

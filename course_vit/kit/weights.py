@@ -183,7 +183,7 @@ def open_weights(
     sets = published_sets(name)
     known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
     if pretrained is True and not sets:
-        todo = "take another model, or give a file: pretrained='weights.safetensors'"
+        todo = "take another model, or give the path of a file"
         raise WeightsError(f"nobody published weights for {name}: {todo}")
     chosen = sets[0] if pretrained is True else str(pretrained)
     if chosen in sets:
@@ -241,7 +241,7 @@ def fetch(weight_set: WeightSet) -> Path:
         todo = "pip install 'course_vit[course]'"
         raise WeightsError(f"weights are fetched by {error.name}: {todo}") from error
     except Exception as error:  # each version of the hub's client has its own errors
-        todo = "or get the file in another way and give its path: pretrained='FILE'"
+        todo = "or get the file in another way and give its path"
         raise WeightsError(
             f"{source} was not fetched: {_why(error)}; {todo}"
         ) from error
