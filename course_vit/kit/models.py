@@ -49,17 +49,17 @@ def create_model(
     if not pretrained:
         return model_class(**sizes | overrides)
 
-    from course_vit.kit.weights import WEIGHT_SETS, open_weights
+    from course_vit.kit.weights import WEIGHT_SETS, fetch, read_weights, weight_set
 
     heads, got = sizes["num_heads"], overrides.get("num_heads", sizes["num_heads"])
     if got != heads and (pretrained is True or pretrained in WEIGHT_SETS):
         rule = f"the weights of {name} are for {heads} heads, which no shape shows"
         raise ValueError(f"{rule}; got num_heads={got}")
-    found, weights = open_weights(name, pretrained)
+    found = weight_set(name, pretrained)
+    weights = convert_state_dict(read_weights(fetch(found)), found.naming)
     of_weights = {"img_size": found.img_size, "norm_eps": found.norm_eps}
     model = model_class(**sizes | of_weights | overrides)
-    converted = convert_state_dict(weights, found.naming)
-    for sentence in load_weights(model, converted, found.policy):
+    for sentence in load_weights(model, weights, found.policy):
         warnings.warn(sentence, UserWarning, stacklevel=2)
     if found.gelu != "none":
         for module in model.modules():

@@ -171,14 +171,12 @@ def published_sets(name: str) -> list[str]:
     return [known for known in WEIGHT_SETS if known.split(".")[0] == name]
 
 
-def open_weights(
-    name: str, pretrained: bool | str | Path = True
-) -> tuple[WeightSet, dict[str, Tensor]]:
-    """Weights for the model `name`, and the set that they are; fetched if need be.
+def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
+    """The weights for the model `name`; of the published ones nothing is fetched yet.
 
-    `pretrained` is True (the default set), the name of a set, or a file. Weights have
-    the names that they came with. Raises WeightsError if there are none, if they cannot
-    be fetched or read, ValueError if nobody knows their names.
+    `pretrained` is True (the default set), the name of a set, or a file. Raises
+    WeightsError if there are none or a file cannot be read, ValueError if nobody knows
+    the names in it.
     """
     sets = published_sets(name)
     known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
@@ -187,28 +185,15 @@ def open_weights(
         raise WeightsError(f"nobody published weights for {name}: {todo}")
     chosen = sets[0] if pretrained is True else str(pretrained)
     if chosen in sets:
-        return WEIGHT_SETS[chosen], read_weights(fetch(WEIGHT_SETS[chosen]))
+        return WEIGHT_SETS[chosen]
     if chosen in WEIGHT_SETS:
         raise WeightsError(f"{chosen} is not for {name}: {known}")
     if not Path(chosen).is_file():
         raise WeightsError(f"no file and no set is called {chosen}: {known}")
-    weights = read_weights(chosen)
-    return set_of_file(name, Path(chosen), weights), weights
+    return set_of_file(name, chosen, read_weights(chosen))
 
 
-def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
-    """The set that `open_weights` would give; of the published ones nothing is fetched.
-
-    Raises as `open_weights`.
-    """
-    sets = published_sets(name)
-    chosen = sets[0] if pretrained is True and sets else str(pretrained)
-    if chosen in sets:
-        return WEIGHT_SETS[chosen]
-    return open_weights(name, pretrained)[0]
-
-
-def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightSet:
+def set_of_file(name: str, path: str, weights: Mapping[str, Tensor]) -> WeightSet:
     """What a file of weights is, as far as its keys and the name of the model tell.
 
     No file says how its images were prepared: that is taken from the family of the
@@ -220,7 +205,7 @@ def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightS
     naming = recognise_naming(weights)
     names = {rename_key(key, NAMINGS[naming]): key for key in weights}
     classes = len(weights[names["head.bias"]]) if "head.bias" in names else 0
-    of_model = replace(_of_model(name), source=str(path), classes=classes)
+    of_model = replace(_of_model(name), source=path, classes=classes)
     return replace(of_model, naming=naming, **_OF_FILES[naming])
 
 
@@ -228,12 +213,14 @@ def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightS
 
 
 def fetch(weight_set: WeightSet) -> Path:
-    """The file of a published set, out of the cache or else from its server.
+    """The file of a set: what is a path already, or the cache has, or else its server.
 
     A broken connection is taken up where it broke; what is incomplete is never kept. A
     checksum that the server or the file's name announces is verified each time. Raises
     WeightsError: why there is no file, and what to do.
     """
+    if Path(weight_set.source).is_file():
+        return Path(weight_set.source)
     source, from_hub = weight_set.source, "://" not in weight_set.source
     try:
         path = _from_hub(source) if from_hub else _from_address(source)
