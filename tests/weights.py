@@ -11,24 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from course_vit.kit.demo_weights import TORCHVISION
+
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 8e-6}
 
 NAMES = {
     "timm": {},
-    "torchvision": {
-        "cls_token": "class_token",
-        "pos_embed": "encoder.pos_embedding",
-        "patch_embed.proj": "conv_proj",
-        "blocks.": "encoder.layers.encoder_layer_",
-        "norm1": "ln_1",
-        "attn.qkv.": "self_attention.in_proj_",
-        "attn.proj": "self_attention.out_proj",
-        "norm2": "ln_2",
-        "mlp.fc1": "mlp.0",
-        "mlp.fc2": "mlp.3",
-        "norm.": "encoder.ln.",
-        "head.": "heads.head.",
-    },
+    "torchvision": TORCHVISION,
     "transformers": {
         "cls_token": "vit.embeddings.cls_token",
         "pos_embed": "vit.embeddings.position_embeddings",
