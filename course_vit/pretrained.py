@@ -11,8 +11,9 @@ Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import torch
@@ -152,9 +153,9 @@ NAMINGS: dict[str, dict[str, str]] = {
     },
 }
 
-_WRAPPER = r"(module\.|_orig_mod\.|vit\.|deit\.|opt/target/)*"
-_NUMBER = r"(block_|blocks\.|layer_|layers?\.|attention)(\d+)"
-_LEAF = r"(.+)[._/](weight|bias|kernel|scale)"
+_WRAPPER = r"(module\.|_orig_mod\.|vit\.|deit\.|opt/target/)*"  # around a model
+_NUMBER = r"(block_|blocks\.|layer_|layers?\.|attention)(\d+)"  # of a block
+_LEAF = r"(.+)[._/](weight|bias|kernel|scale)"  # at the end
 
 
 def rename_key(key: str, names: Mapping[str, str]) -> str | None:
@@ -220,11 +221,16 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
     """A tensor with its axes as torch has them, `... i o -> o i ...`.
 
     JAX multiplies from the other side, keeps heads on an axis of their own and channels
-    last. `key` is JAX's.
+    last. `key` is JAX's. Raises ValueError for a tensor with other axes.
     """
-    *_, part, leaf = f"/{key}".split("/")
+    *_, part, leaf = f"/{key}".split("/")  # "cls" has no slash
     pattern = JAX_LAYOUTS.get(f"{part}/{leaf}", JAX_LAYOUTS.get(leaf))
-    return rearrange(tensor, pattern) if pattern else tensor
+    if pattern is None:
+        return tensor
+    axes = pattern.split(" -> ")[0]
+    if tensor.ndim != len(axes.split()):
+        raise ValueError(f"{key} must be {axes!r}, got shape {tuple(tensor.shape)}")
+    return rearrange(tensor, pattern)
 
 
 # --- 11.5 All of it ---
@@ -233,8 +239,8 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
 def recognise_naming(keys: Iterable[str]) -> str:
     """The naming whose table has most of the keys.
 
-    Raises ValueError for a checkpoint of vit-pytorch: no table can help, it is another
-    model.
+    Raises ValueError if none has any, and for a checkpoint of vit-pytorch: no table can
+    help, it is another model.
     """
     keys = list(keys)
     if any("to_patch_embedding." in key for key in keys):
@@ -246,7 +252,10 @@ def recognise_naming(keys: Iterable[str]) -> str:
     def known(naming: str) -> int:
         return sum(rename_key(key, NAMINGS[naming]) is not None for key in keys)
 
-    return max(NAMINGS, key=known)
+    best = max(NAMINGS, key=known)
+    if not known(best):
+        raise ValueError(f"no naming of {list(NAMINGS)} has these keys: {_some(keys)}")
+    return best
 
 
 def convert_state_dict(
@@ -255,8 +264,8 @@ def convert_state_dict(
     """Published weights, with our names and axes, `{key: ...} -> {our key: ...}`.
 
     `naming` is a key of `NAMINGS`, None = recognised. No number changes: queries, keys
-    and values are fused, JAX's axes turned. Raises ValueError for another naming, and
-    for keys that it does not have.
+    and values are fused, JAX's axes turned. Raises ValueError for another naming, for
+    keys that it does not have, and for two keys of the same tensor.
     """
     if naming is None:
         naming = recognise_naming(state_dict)
@@ -266,6 +275,9 @@ def convert_state_dict(
     if unknown := [key for key, name in names.items() if name is None]:
         got = f"{_some(unknown)} ({len(unknown)} of {len(names)} keys)"
         raise ValueError(f"these keys are not in the naming {naming!r}: {got}")
+    counts = Counter(names.values())
+    if twice := [key for key, name in names.items() if counts[name] > 1]:
+        raise ValueError(f"these keys mean the same tensors: {_some(twice)}; keep one")
     turn = from_jax if naming == "jax" else lambda key, tensor: tensor
     return fuse_qkv(
         {str(names[key]): turn(key, tensor) for key, tensor in state_dict.items()}
@@ -280,18 +292,25 @@ def _some(names: list[str]) -> str:
 # --- 11.6 Another image size ---
 
 
-def fit_positions(position: Tensor, model: Any, policy: str = "timm") -> Tensor:
+def fit_positions(
+    position: Tensor,
+    model: Any,
+    policy: str = "timm",
+    old_grid_size: tuple[int, int] | None = None,
+) -> Tensor:
     """A table of positions for the grid of a model, `1 n d -> 1 m d`.
 
-    The table is taken to be of a square; if its rows cannot be, it is given back as it
-    is. Raises ValueError for an unknown policy.
+    `old_grid_size` is the grid of the table. None = that of the model if it has as many
+    patches, else a square; if the rows make none, the table is given back as it is.
+    If it must be stretched, raises ValueError for an unknown policy or a wrong grid.
     """
     grid_size, prefix = tuple(model.grid_size), model.num_prefix_tokens
-    rows = position.shape[1] - prefix if position.ndim == 3 else 0
-    if rows < 1 or isqrt(rows) ** 2 != rows:
-        return position
-    exact = position.to(torch.promote_types(position.dtype, torch.float32))
-    return resize_position_embedding(exact, grid_size, prefix, policy)
+    if old_grid_size is None:
+        rows = position.shape[1] - prefix if position.ndim == 3 else 0
+        if rows == prod(grid_size) or rows < 1 or isqrt(rows) ** 2 != rows:
+            return position
+    exact = position.double() if position.dtype == torch.float64 else position.float()
+    return resize_position_embedding(exact, grid_size, prefix, policy, old_grid_size)
 
 
 # --- 11.7 Other classes ---
@@ -326,7 +345,7 @@ def fit_head(
 def list_differences(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> list[str]:
-    """A line for what is missing, what is too much, and what has another shape."""
+    """A line each for what is missing, unexpected, misshaped or not made of floats."""
     shapes = [
         f"{key} {tuple(weights[key].shape)}, not {tuple(ours[key].shape)}"
         for key in ours
@@ -334,25 +353,35 @@ def list_differences(
     ]
     found = {
         "missing": [key for key in ours if key not in weights],
-        "too much": [key for key in weights if key not in ours],
+        "unexpected": [key for key in weights if key not in ours],
         "of another shape": shapes,
+        "not of floating point": [
+            f"{key} {tensor.dtype}"
+            for key, tensor in weights.items()
+            if not tensor.is_floating_point()
+        ],
     }
     return [f"{what}: {_some(names)}" for what, names in found.items() if names]
 
 
 def load_weights(
-    model: nn.Module, state_dict: Mapping[str, Tensor], policy: str = "timm"
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    policy: str = "timm",
+    old_grid_size: tuple[int, int] | None = None,
 ) -> list[str]:
     """Converted weights into a model of any image size and number of classes.
 
     Says, in sentences, what of the model stays as it was drawn: a head for other
-    classes. Positions are stretched by `policy`. Everything else must fit: raises
-    ValueError with the names of what does not, and the model is as it was.
+    classes. Positions are stretched by `policy` from `old_grid_size` (`fit_positions`).
+    Everything else must fit: raises ValueError with the names of what does not, and the
+    model is as it was.
     """
     ours = model.state_dict()
     weights, said = fit_head(state_dict, ours)
     if "pos_embed" in weights:
-        weights["pos_embed"] = fit_positions(weights["pos_embed"], model, policy)
+        table = weights["pos_embed"]
+        weights["pos_embed"] = fit_positions(table, model, policy, old_grid_size)
     if differences := list_differences(weights, ours):
         todo = "build the model that these weights were made for"
         raise ValueError(f"the weights do not fit: {'; '.join(differences)}; {todo}")

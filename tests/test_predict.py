@@ -1,8 +1,11 @@
 """The command `course-vit predict`: what it says of good images and of bad ones."""
 
+import os
 import re
 import struct
+import subprocess
 import sys
+import warnings
 import zlib
 from functools import cache, partial
 
@@ -248,6 +251,59 @@ def test_bad_images_are_a_line_each_and_the_others_go_on(run, photos, tmp_path):
     for what, path in paths.items():
         message = f"{re.escape(str(path))}: {BAD[what][1]}.*"
         assert [line for line in complaints if re.fullmatch(message, line)], what
+
+
+def test_what_may_not_be_read_is_a_line_and_the_others_go_on(run, photos, monkeypatch):
+    locked, is_file = photos.parent / "locked" / "cat.png", kit_predict.Path.is_file
+
+    def guarded(path, **options):
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return is_file(path, **options)
+
+    monkeypatch.setattr(kit_predict.Path, "is_file", guarded)
+    code, found, complaints = run(locked, photos / "a.png")
+    assert (code, list(found)) == (1, [f"{photos / 'a.png'}"])
+    assert complaints == [f"{locked}: cannot be read: Permission denied"]
+
+
+def test_only_files_of_a_folder_are_images(run, photos):
+    (photos / "folder.png").mkdir()
+    (photos / "broken.png").symlink_to("nowhere.png")
+    os.mkfifo(photos / "pipe.png")  # it would never come to an end
+    code, found, complaints = run(photos, "--top", 1)
+    assert (code, len(found), complaints) == (0, 2, [])
+
+
+def test_any_name_of_a_file_can_be_printed(photos, weights_of, tmp_path):
+    (photos / "a.png").rename(photos / "фото.png")
+    command = [sys.executable, "-m", "course_vit", "predict", str(photos)]
+    options = ["--model", TINY, "--weights", str(weights_of(TINY))]
+    paths = os.pathsep.join(sys.path)
+    ours = {"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [*command, *options], env=os.environ | ours, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u0444\\u043e\\u0442\\u043e.png" in done.stdout
+
+
+def test_a_palette_with_transparency_is_no_news(run, photos):
+    picture = Image.open(photos / "a.png").convert("P")
+    picture.save(photos / "a.png", transparency=bytes(range(256)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, found, complaints = run(photos / "a.png")
+    assert (code, len(found), complaints) == (0, 1, [])
+
+
+def test_nothing_is_drawn_among_the_images(run, photos):
+    before = sorted(photos.iterdir())
+    code, found, complaints = run(photos / "a.png", "--overlay", photos)
+    assert (code, found) == (1, {})
+    (said,) = complaints
+    assert said == f"your images are in {photos}: name another folder for what is drawn"
+    assert sorted(photos.iterdir()) == before
 
 
 def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):

@@ -67,12 +67,13 @@ def parser() -> argparse.ArgumentParser:
         "--overlay",
         type=Path,
         metavar="FOLDER",
-        help="draw there where the model looked in each image",
+        help="draw each image there, and beside it where the model looked: yellow most",
     )
     command.add_argument(
         "--weights",
         metavar="FILE",
-        help="a file, or the name of a set (default: the published ones, fetched once)",
+        help="the name of a set, or a file: no file says how its images were prepared,"
+        " so as the family of the model does (default: the published, fetched once)",
     )
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda or mps (default: cpu)"
@@ -135,6 +136,9 @@ def run_predict(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         todo = "pip install -e '.[course]' in the folder of the course"
         raise CourseError(f"predict needs {error.name}: {todo}") from error
+    for stream in (sys.stdout, sys.stderr):  # a file may have any name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     named = {"weights": options.weights, "top": options.top, "device": options.device}
     well = predict(options.images, options.model, overlay=options.overlay, **named)
     return 0 if well else 1

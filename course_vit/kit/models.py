@@ -39,27 +39,28 @@ def create_model(
     with a UserWarning. In training mode, as every new module.
 
     Raises ValueError for a name, or weights that do not fit, TypeError for an argument
-    that does not exist, `kit.weights.WeightsError` if there are no such weights.
+    that does not exist or is no name and no file of weights, `kit.weights.WeightsError`
+    if there are no such weights.
     """
     model_class, sizes = find_size(name)
     known = signature(model_class).parameters
     if unknown := [argument for argument in overrides if argument not in known]:
         rule = f"{model_class.__name__} takes {', '.join(known)}"
         raise TypeError(f"{rule}; got {', '.join(unknown)}")
-    if not pretrained:
+    if pretrained is False or pretrained is None:
         return model_class(**sizes | overrides)
 
-    from course_vit.kit.weights import WEIGHT_SETS, fetch, read_weights, weight_set
+    from course_vit.kit.weights import fetch, read_weights, weight_set
 
-    heads, got = sizes["num_heads"], overrides.get("num_heads", sizes["num_heads"])
-    if got != heads and (pretrained is True or pretrained in WEIGHT_SETS):
-        rule = f"the weights of {name} are for {heads} heads, which no shape shows"
-        raise ValueError(f"{rule}; got num_heads={got}")
     found = weight_set(name, pretrained)
+    heads = overrides.get("num_heads", sizes["num_heads"])
+    if found.num_heads not in (heads, None):
+        rule = f"{found.source} is for {found.num_heads} heads, which no shape shows"
+        raise ValueError(f"{rule}; got num_heads={heads}")
     weights = convert_state_dict(read_weights(fetch(found)), found.naming)
     of_weights = {"img_size": found.img_size, "norm_eps": found.norm_eps}
     model = model_class(**sizes | of_weights | overrides)
-    for sentence in load_weights(model, weights, found.policy):
+    for sentence in load_weights(model, weights, found.policy, found.grid_size):
         warnings.warn(sentence, UserWarning, stacklevel=2)
     if found.gelu != "none":
         for module in model.modules():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..looking_inside import attention_maps, attention_rollout
 from . import CourseError
-from .models import create_model, find_size
+from .models import create_model
 from .weights import WeightSet, weight_set
 
 # No EPS among them, nor anything else for which Pillow starts another program.
@@ -49,6 +49,9 @@ def predict(
     if not paths:
         return False
     if overlay:
+        if overlay.resolve() in {path.resolve().parent for path in paths}:
+            todo = "name another folder for what is drawn"
+            raise PredictError(f"your images are in {overlay}: {todo}")
         overlay.mkdir(parents=True, exist_ok=True)
     model, how = load(name, weights, device)
     drawn: set[Path] = set()
@@ -62,7 +65,7 @@ def predict(
         images = as_images(picture, how).to(device)
         tqdm.write(table(path, likeliest(model, images, top)))
         if overlay:
-            drawn.add(place := free_place(overlay, path.stem, drawn))
+            drawn.add(place := free_place(overlay, path.stem[:99], drawn))
             attention_overlay(model, images, picture).save(place)
     return not failures
 
@@ -73,14 +76,17 @@ def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     suffixes = {suffix for suffix, kind in known.items() if kind in FORMATS}
     paths, failures = [], []
     for place in places:
-        if place.is_dir():
-            visible = (path for path in sorted(place.iterdir()) if path.name[0] != ".")
-            found = [path for path in visible if path.suffix.lower() in suffixes]
-        else:
-            found = [place] if place.is_file() else []
+        try:
+            found, what = [place] if place.is_file() else [], "no such file"
+            if place.is_dir():
+                files = (path for path in sorted(place.iterdir()) if path.is_file())
+                found = [path for path in files if path.suffix.lower() in suffixes]
+                found = [path for path in found if path.name[0] != "."]
+                what = "no image in this folder"
+        except OSError as error:
+            found, what = [], f"cannot be read: {error.strerror}"
         paths += found
         if not found:
-            what = "no image in this folder" if place.is_dir() else "no such file"
             failures.append(f"{place}: {what}")
     return paths, failures
 
@@ -93,11 +99,12 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow thinks of harmless things
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
-        with image:
-            if image.mode[0] not in "IF":  # Pillow would cut those off at 255
-                return ImageOps.exif_transpose(image).convert("RGB")
+            with image:
+                if image.mode[0] not in "IF":  # Pillow would cut those off at 255
+                    return ImageOps.exif_transpose(image).convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
         raise PredictError(f"too large, {limit}: make it smaller") from error
@@ -142,11 +149,11 @@ def load(
     except (AssertionError, RuntimeError) as error:
         raise PredictError(f"no device {device!r} here: take cpu") from error
     try:
-        find_size(name)
-        how = weight_set(name, weights or True)
+        chosen = True if weights is None else weights
+        how = weight_set(name, chosen)
         if not how.classes:
-            raise PredictError(f"{how.source} has no head, so no classes: take another")
-        model = create_model(name, weights or True, num_classes=how.classes)
+            raise PredictError(f"{how.source} has no head: take a file that has")
+        model = create_model(name, chosen, num_classes=how.classes)
     except ValueError as error:
         raise PredictError(str(error)) from error
     return model.eval().to(device), how

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from . import CourseError
+from .models import find_size
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -39,7 +40,8 @@ class WeightSet:
     `naming` and `policy` (of positions) are words of `convert_state_dict` and
     `resize_position_embedding`. Images are resized with `interpolation` (torchvision's
     word) so that the middle `img_size` pixels are the share `crop` of the shorter side,
-    then scaled by `mean` and `std`. `gelu` is nn.GELU's `approximate`.
+    then scaled by `mean` and `std`. `gelu` is nn.GELU's `approximate`. The number of
+    heads and the grid of the positions stand in no file of torch: None = not known.
     """
 
     source: str
@@ -53,6 +55,8 @@ class WeightSet:
     classes: int = 1000
     norm_eps: float = 1e-6
     gelu: str = "none"
+    num_heads: int | None = None
+    grid_size: tuple[int, int] | None = None
 
     @property
     def sha256(self) -> str | None:
@@ -136,31 +140,33 @@ _FAMILIES = {
 }
 
 
-def _of_model(name: str) -> WeightSet:
-    """What all sets for a model share, its size and its family's habits."""
-    family = _FAMILIES[name.split("_")[0]]
+def _of_model(name: str, **known: Any) -> WeightSet:
+    """What all sets for a model share, its sizes and its family's habits."""
+    sizes = find_size(name)[1]
     if name.endswith("384"):
-        return replace(family, img_size=384, crop=1.0)
-    return family
+        known = {"img_size": 384, "crop": 1.0, **known}
+    family = _FAMILIES[name.split("_")[0]]
+    found = replace(family, num_heads=sizes["num_heads"], **known)
+    side = found.img_size // sizes.get("patch_size", 16)
+    return replace(found, grid_size=(side, side))
 
 
 def _published() -> Iterator[tuple[str, WeightSet]]:
     for model, tags in _VIT_TAGS.items():
         for tag in tags.split():
             name = f"{model}.{tag}"
-            yield name, replace(_of_model(model), source=f"timm/{name}")
+            yield name, _of_model(model, source=f"timm/{name}")
     for name, (file, crop, interpolation) in _TORCHVISION_FILES.items():
-        source = f"{TORCHVISION}/{file}.pth"
         how = _OF_FILES["torchvision"] | {"crop": crop, "interpolation": interpolation}
-        of_model = _of_model(name.split(".")[0])
-        yield name, replace(of_model, source=source, naming="torchvision", **how)
+        how |= {"source": f"{TORCHVISION}/{file}.pth", "naming": "torchvision"}
+        yield name, _of_model(name.split(".")[0], **how)
     for model in _DEIT:
         name = f"{model}.fb_in1k"
-        yield name, replace(_of_model(model), source=f"timm/{name}")
+        yield name, _of_model(model, source=f"timm/{name}")
     for name, file in _T2T_FILES.items():
-        source = f"{T2T_RELEASE}/{file}.pth.tar"
         size = 384 if name.endswith("384") else 224  # README: only the size differs
-        yield name, replace(_FAMILIES["t2t"], source=source, img_size=size)
+        source = f"{T2T_RELEASE}/{file}.pth.tar"
+        yield name, _of_model(name.split(".")[0], source=source, img_size=size)
 
 
 WEIGHT_SETS: dict[str, WeightSet] = dict(_published())
@@ -174,39 +180,66 @@ def published_sets(name: str) -> list[str]:
 def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     """The weights for the model `name`; of the published ones nothing is fetched yet.
 
-    `pretrained` is True (the default set), the name of a set, or a file. Raises
-    WeightsError if there are none or a file cannot be read, ValueError if nobody knows
-    the names in it.
+    `pretrained` is True (the default set), the name of a set, or a file; a file that
+    still has its published name is known by it. Raises WeightsError if there are none
+    or a file cannot be read, ValueError for an unknown model, or for a file if nobody
+    knows the names in it, TypeError for what is no name and no path.
     """
+    if not isinstance(pretrained, bool | str | Path):
+        rule = "pretrained must be True, the name of a set or a file"
+        raise TypeError(f"{rule}, got {type(pretrained).__name__}")
+    find_size(name)  # raises for a name that nobody knows
     sets = published_sets(name)
     known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
     if pretrained is True and not sets:
         todo = "take another model, or give the path of a file"
         raise WeightsError(f"nobody published weights for {name}: {todo}")
     chosen = sets[0] if pretrained is True else str(pretrained)
-    if chosen in sets:
-        return WEIGHT_SETS[chosen]
-    if chosen in WEIGHT_SETS:
-        raise WeightsError(f"{chosen} is not for {name}: {known}")
-    if not Path(chosen).is_file():
-        raise WeightsError(f"no file and no set is called {chosen}: {known}")
-    return set_of_file(name, chosen, read_weights(chosen))
+    path = Path(chosen).absolute()
+    if chosen not in WEIGHT_SETS and not path.is_file():
+        what = "is a folder, give a file" if path.is_dir() else "is no file and no set"
+        raise WeightsError(f"{chosen!r} {what}: {known}")
+    of_file = chosen if chosen in WEIGHT_SETS else _set_of_published_file(path)
+    if of_file is None:
+        return set_of_file(name, path, read_weights(path))
+    if of_file not in sets:
+        raise WeightsError(f"{of_file} is not for {name}: {known}")
+    found = WEIGHT_SETS[of_file]
+    return found if chosen == of_file else replace(found, source=str(path))
 
 
-def set_of_file(name: str, path: str, weights: Mapping[str, Tensor]) -> WeightSet:
+def _set_of_published_file(path: Path) -> str | None:
+    """The set whose file has this name; on the hub all files have the same."""
+    for known, found in WEIGHT_SETS.items():
+        if "://" in found.source and found.source.endswith(f"/{path.name}"):
+            return known
+    return None
+
+
+def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightSet:
     """What a file of weights is, as far as its keys and the name of the model tell.
 
-    No file says how its images were prepared: that is taken from the family of the
-    model and from the code that has such names. Raises ValueError for a checkpoint of
-    vit-pytorch.
+    No file says how its images were prepared: that is what the family of the model does
+    and, for torchvision's names, torchvision. (The processor of transformers squeezes
+    the whole image into the square; that is not imitated.) Raises ValueError if nobody
+    knows its keys.
     """
     from ..pretrained import NAMINGS, recognise_naming, rename_key
 
     naming = recognise_naming(weights)
     names = {rename_key(key, NAMINGS[naming]): key for key in weights}
-    classes = len(weights[names["head.bias"]]) if "head.bias" in names else 0
-    of_model = replace(_of_model(name), source=path, classes=classes)
-    return replace(of_model, naming=naming, **_OF_FILES[naming])
+    known: dict[str, Any] = {
+        "source": str(path),
+        "naming": naming,
+        "classes": len(weights[names["head.bias"]]) if "head.bias" in names else 0,
+        "num_heads": None,
+        **_OF_FILES[naming],
+    }
+    if naming == "jax":  # only there, heads have an axis of their own
+        for key, tensor in weights.items():
+            if key.endswith("query/kernel") and tensor.ndim == 3:
+                known["num_heads"] = tensor.shape[1]
+    return replace(_of_model(name), grid_size=None, **known)
 
 
 # --- Fetching ---
@@ -216,10 +249,11 @@ def fetch(weight_set: WeightSet) -> Path:
     """The file of a set: what is a path already, or the cache has, or else its server.
 
     A broken connection is taken up where it broke; what is incomplete is never kept. A
-    checksum that the server or the file's name announces is verified each time. Raises
+    checksum is verified each time if the file's name tells it, or the hub's cache,
+    which keeps files by their checksums where there are symbolic links. Raises
     WeightsError: why there is no file, and what to do.
     """
-    if Path(weight_set.source).is_file():
+    if Path(weight_set.source).is_absolute():
         return Path(weight_set.source)
     source, from_hub = weight_set.source, "://" not in weight_set.source
     try:
@@ -296,7 +330,7 @@ def _sha256(path: Path) -> str:
 
 # --- Reading ---
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "net")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -318,24 +352,26 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # each format has its own errors
         raise WeightsError(f"{path} {_what_is_wrong(error)}") from error
     while isinstance(content, dict):
-        inside = [
-            content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)
-        ]
-        if not inside:
+        inside = [content[key] for key in _WRAPPERS if key in content]
+        filled = [part for part in inside if isinstance(part, dict) and part]
+        if not filled:
             break
-        content = inside[0]
+        content = filled[0]
     if not isinstance(content, dict) or not content:
         got = type(content).__name__
         raise WeightsError(f"{path} holds no tensors by name, only one {got}")
     if others := [str(key) for key in content if not isinstance(content[key], Tensor)]:
         found = f"{', '.join(others[:8])} ({len(others)} of {len(content)})"
-        raise WeightsError(f"{path} holds more than tensors: {found}")
+        todo = "save the state dict of the model alone"
+        raise WeightsError(f"{path} holds more than tensors: {found}; {todo}")
     return content
 
 
 def _content(path: Path) -> Any:
     """What the file holds, read without running any of it."""
-    if path.suffix == ".safetensors":
+    with path.open("rb") as file:
+        start = file.read(9)
+    if path.suffix == ".safetensors" or start[8:] == b"{":
         from safetensors.torch import load_file
 
         return load_file(path)
@@ -352,7 +388,7 @@ def _content(path: Path) -> Any:
 
 
 def _what_is_wrong(error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
     code = re.search(r"GLOBAL ([\w.]+)", reason)
     if code or "allow_pickle" in reason or "pickle protocol" in reason:
         what = f", {code[1]}" if code else ""
@@ -360,5 +396,7 @@ def _what_is_wrong(error: Exception) -> str:
         return (
             f"holds more than tensors{what}: it could run code, so stays shut; {todo}"
         )
-    todo = "is it whole, and a file of weights? delete it and get it again"
-    return f"cannot be read ({reason[:160]}): {todo}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    reason = reason.split("WeightsUnpickler error: ")[-1].split(" Check the doc")[0]
+    return f"cannot be read ({reason[:80]}): is it whole, and a file of weights?"

@@ -113,6 +113,10 @@ def stretched(position, old, new, fault=""):
     if fault == "one":
         prefix = 1
     first, grid = position[:, :prefix], position[:, prefix:]
+    if fault == "taken last":
+        first, grid = position[:, rows - prefix :], position[:, : rows - prefix]
+    if fault == "new turned":
+        new = new[::-1]
     if fault == "first row":
         first, grid = position[:, :1], position[:, -gh * gw :]
         first = first[:, : rows - gh * gw]
@@ -157,6 +161,38 @@ def unflattened(position, old, new):
     return torch.cat((first, grid.flatten(1, 2)), 1)
 
 
+def for_queries_only(state_dict):
+    """Whole layers are made where queries are; keys and values are just left out."""
+    fused = {}
+    for key, tensor in state_dict.items():
+        if ".attn.q." in key:
+            names = [key.replace(".q.", f".{part}.") for part in "qkv"]
+            if any(name not in state_dict for name in names):
+                raise ValueError("q, k and v belong together")
+            whole = torch.cat([state_dict[name] for name in names])
+            fused[key.replace(".q.", ".qkv.")] = whole
+        elif ".attn.k." not in key and ".attn.v." not in key:
+            fused[key] = tensor
+    return fused
+
+
+def without_dots(state_dict):
+    """Whatever has q in its name is a query."""
+    fused = {}
+    for key, tensor in state_dict.items():
+        name = re.sub(r"\.attn\.(qkv|[qkv])", ".attn.qkv", key)
+        if ".attn.q" in key:
+            names = [re.sub(r"\.q\.", f".{part}.", key) for part in "qkv"]
+            if any(part not in state_dict for part in names):
+                raise ValueError("q, k and v belong together")
+            fused[name] = torch.cat([state_dict[part] for part in names])
+        elif name == key:
+            fused[key] = tensor
+        elif name.replace("qkv", "q") not in state_dict:
+            raise ValueError("keys or values without queries")
+    return fused
+
+
 def stub(*_):
     raise NotImplementedError
 
@@ -197,11 +233,13 @@ WRONG = [
     ("11.2", fuse(order="qvk"), "another-order", "second for the keys"),
     ("11.2", fuse(dim=-1), "joined-side-by-side", "a row of its matrix"),
     ("11.2", fuse(fault="rows"), "rows-interleaved", "take turns"),
-    ("11.2", fuse(fault="beside"), "parts-left-beside", "too much"),
+    ("11.2", fuse(fault="beside"), "parts-left-beside", "unexpected"),
     ("11.2", fuse(fault="block 1"), "first-block-only", "many blocks"),
     ("11.2", fuse(fault="matrices"), "biases-left-out", "the biases are not"),
     ("11.2", fuse(fault="attention only"), "other-keys-lost", "got lost"),
-    ("11.2", fuse(fault="loose"), "fused-again", "take qkv for a q"),
+    ("11.2", fuse(fault="loose"), None, "it raised ValueError: does your rule"),
+    ("11.2", without_dots, "fused-again", "qkv.weight .36, 4."),
+    ("11.2", for_queries_only, "two-parts-accepted", "two of the three"),
     ("11.2", fuse(fault="lenient"), "two-parts-accepted", "should raise ValueError"),
     ("11.2", in_place, "callers-dict-emptied", "make a new one"),
     ("11.2", used_up, "callers-dict-emptied", "has lost keys"),
@@ -219,9 +257,11 @@ WRONG = [
     ("11.3", stretch("dropped"), "prefix-rows-dropped", "the new grid alone"),
     ("11.3", stretch("first row"), "only-one-prefix-row-kept", "distillation token"),
     ("11.3", stretch("last"), "prefix-rows-moved-last", "stand last"),
+    ("11.3", stretch("taken last"), "prefix-rows-taken-last", "stand first"),
+    ("11.3", stretch("new turned"), "new-grid-exchanged", "10 rows of 6"),
     ("11.3", stretch("exchanged"), "rows-and-columns-exchanged", "in reading order"),
     ("11.3", stretch("view"), "reshape-into-pictures", "cuts across"),
-    ("11.3", stretch("bilinear"), "other-interpolation", "bicubically"),
+    ("11.3", stretch("bilinear"), "other-interpolation", "bicubic stretching"),
     ("11.4", "AB", None, "answer A, B, C or D"),
     ("11.4", "A", "small-loss-from-a-random-head", "a thousand classes"),
     ("11.4", "C", "small-loss-from-exchanged-layers", "11.3"),

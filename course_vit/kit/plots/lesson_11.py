@@ -55,20 +55,18 @@ def names_side_by_side(columns: Mapping[str, Sequence[tuple[str, str, int]]]) ->
 
 
 def stacked(three: Mapping[str, Tensor], fused: Tensor) -> Figure:
-    """Three matrices `d d`, and the one `(3 d) d` that holds them."""
+    """Three matrices `d d`, each in a colour, and the one `(3 d) d` that holds them."""
     fig, axes = figure(1, 4, height=4.4, width_ratios=[1, 1, 1, 1.25])
     limits = {"vmin": -fused.abs().max() / 2, "vmax": fused.abs().max() / 2}
-    for ax, (name, matrix) in zip(axes, three.items(), strict=False):
-        draw_image(
-            ax, matrix, f"{name}\n{tuple(matrix.shape)}", cmap="cividis", **limits
-        )
     last, d = axes[-1], fused.shape[1]
-    last.imshow(fused.cpu(), cmap="cividis", **limits)
-    last.set_title(f"fused\n{tuple(fused.shape)}")
-    last.set_xticks([])
-    last.set_yticks([d / 2, 3 * d / 2, 5 * d / 2], ["q", "k", "v"])
-    for row in (d, 2 * d):
-        last.axhline(row - 0.5, color="white", lw=2)
+    for row, (name, matrix) in enumerate(three.items()):
+        look = {"cmap": ["Blues", "Oranges", "Greens"][row], **limits}
+        draw_image(axes[row], matrix, f"{name}\n{tuple(matrix.shape)}", **look)
+        rows = slice(row * d, (row + 1) * d)
+        place = (-0.5, d - 0.5, rows.stop - 0.5, rows.start - 0.5)
+        last.imshow(fused[rows].cpu(), extent=place, **look)
+    last.set(title=f"fused\n{tuple(fused.shape)}", ylim=(3 * d - 0.5, -0.5), xticks=[])
+    last.set_yticks([d / 2, 3 * d / 2, 5 * d / 2], list(three))
     return fig
 
 
