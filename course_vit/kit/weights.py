@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..pretrained import NAMINGS, recognise_naming, rename_key
 from . import CourseError
 from .models import find_size
 
@@ -171,6 +172,13 @@ def _published() -> Iterator[tuple[str, WeightSet]]:
 
 WEIGHT_SETS: dict[str, WeightSet] = dict(_published())
 
+# Sets by the names of their files; on the hub all files have the same name.
+_BY_FILE = {
+    known.source.split("/")[-1]: name
+    for name, known in WEIGHT_SETS.items()
+    if "://" in known.source
+}
+
 
 def published_sets(name: str) -> list[str]:
     """The names of the sets for a model; the first is its default."""
@@ -199,21 +207,13 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     if chosen not in WEIGHT_SETS and not path.is_file():
         what = "is a folder, give a file" if path.is_dir() else "is no file and no set"
         raise WeightsError(f"{chosen!r} {what}: {known}")
-    of_file = chosen if chosen in WEIGHT_SETS else _set_of_published_file(path)
-    if of_file is None:
+    published = chosen if chosen in WEIGHT_SETS else _BY_FILE.get(path.name)
+    if published is None:
         return set_of_file(name, path, read_weights(path))
-    if of_file not in sets:
-        raise WeightsError(f"{of_file} is not for {name}: {known}")
-    found = WEIGHT_SETS[of_file]
-    return found if chosen == of_file else replace(found, source=str(path))
-
-
-def _set_of_published_file(path: Path) -> str | None:
-    """The set whose file has this name; on the hub all files have the same."""
-    for known, found in WEIGHT_SETS.items():
-        if "://" in found.source and found.source.endswith(f"/{path.name}"):
-            return known
-    return None
+    if published not in sets:
+        raise WeightsError(f"{published} is not for {name}: {known}")
+    found = WEIGHT_SETS[published]
+    return found if chosen == published else replace(found, source=str(path))
 
 
 def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightSet:
@@ -224,8 +224,6 @@ def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightS
     the whole image into the square; that is not imitated.) Raises ValueError if nobody
     knows its keys.
     """
-    from ..pretrained import NAMINGS, recognise_naming, rename_key
-
     naming = recognise_naming(weights)
     names = {rename_key(key, NAMINGS[naming]): key for key in weights}
     known: dict[str, Any] = {
