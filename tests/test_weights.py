@@ -828,5 +828,7 @@ def test_what_is_no_name_and_no_file_is_refused(wrong):
 
 def test_a_model_that_nobody_knows_has_no_set(tmp_path):
     (tmp_path / "a.pth").touch()
-    with pytest.raises(ValueError, match="closest: vit_tiny_patch16_224"):
+    with pytest.raises(
+        ValueError, match=r"one of list_models\(\), got 'vit_tiny_patch16'"
+    ):
         weight_set("vit_tiny_patch16", tmp_path / "a.pth")

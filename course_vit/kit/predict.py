@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..looking_inside import attention_maps, attention_rollout
 from . import CourseError
-from .models import create_model
+from .models import create_model, find_size
 from .weights import WeightSet, weight_set
 
 # No EPS among them, nor anything else for which Pillow starts another program.
@@ -149,6 +149,7 @@ def load(
     except (AssertionError, RuntimeError) as error:
         raise PredictError(f"no device {device!r} here: take cpu") from error
     try:
+        find_size(name)
         chosen = True if weights is None else weights
         how = weight_set(name, chosen)
         if not how.classes:

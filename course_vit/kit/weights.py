@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..deit import DEIT_SIZES, DISTILLED_SIZES
 from ..pretrained import NAMINGS, recognise_naming, rename_key
+from ..t2t import T2T_SIZES
+from ..vision_transformer import VIT_SIZES
 from . import CourseError
-from .models import find_size
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -134,6 +136,12 @@ _OF_FILES: dict[str, dict[str, Any]] = {
     "jax": {"policy": "jax", "gelu": "tanh"},
 }
 
+_SIZES: dict[str, dict[str, Any]] = {
+    **VIT_SIZES,
+    **DEIT_SIZES,
+    **DISTILLED_SIZES,
+    **T2T_SIZES,
+}
 _FAMILIES = {
     "vit": WeightSet(""),
     "deit": WeightSet("", policy="deit", **_OF_IMAGENET),
@@ -143,7 +151,7 @@ _FAMILIES = {
 
 def _of_model(name: str, **known: Any) -> WeightSet:
     """What all sets for a model share, its sizes and its family's habits."""
-    sizes = find_size(name)[1]
+    sizes = _SIZES[name]
     if name.endswith("384"):
         known = {"img_size": 384, "crop": 1.0, **known}
     family = _FAMILIES[name.split("_")[0]]
@@ -196,7 +204,8 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     if not isinstance(pretrained, bool | str | Path):
         rule = "pretrained must be True, the name of a set or a file"
         raise TypeError(f"{rule}, got {type(pretrained).__name__}")
-    find_size(name)  # raises for a name that nobody knows
+    if name not in _SIZES:
+        raise ValueError(f"name must be one of list_models(), got {name!r}")
     sets = published_sets(name)
     known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
     if pretrained is True and not sets:
