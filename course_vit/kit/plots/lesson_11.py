@@ -24,11 +24,38 @@ from . import (
 CLASS_COLORS = [SKY, VERMILION, GREEN, ORANGE, BLUE, PURPLE, YELLOW]
 
 
-def names_side_by_side(columns: Mapping[str, Sequence[tuple[str, str, int]]]) -> Figure:
-    """What the parts of a block are called, a column for each naming.
+# The matrices and norms of a block, in the order of the model.
+PARTS = {
+    "timm": "norm1.weight attn.qkv.weight attn.proj.weight norm2.weight"
+    " mlp.fc1.weight mlp.fc2.weight",
+    "torchvision": "ln_1.weight self_attention.in_proj_weight"
+    " self_attention.out_proj.weight ln_2.weight mlp.0.weight mlp.3.weight",
+    "transformers": "layernorm_before.weight attention.attention.query.weight"
+    " attention.attention.key.weight attention.attention.value.weight"
+    " attention.output.dense.weight layernorm_after.weight"
+    " intermediate.dense.weight output.dense.weight",
+    "jax": "LayerNorm_0/scale MultiHeadDotProductAttention_1/query/kernel"
+    " MultiHeadDotProductAttention_1/key/kernel"
+    " MultiHeadDotProductAttention_1/value/kernel"
+    " MultiHeadDotProductAttention_1/out/kernel LayerNorm_2/scale"
+    " MlpBlock_3/Dense_0/kernel MlpBlock_3/Dense_1/kernel",
+}
+FIRST_BLOCK = {
+    "timm": "blocks.0.",
+    "torchvision": "encoder.layers.encoder_layer_0.",
+    "transformers": "vit.encoder.layer.0.",
+    "jax": "Transformer/encoderblock_0/",
+}
 
-    A part is (name, shape, how many rows of the figure it takes).
-    """
+
+def names_side_by_side(files: Mapping[str, Mapping[str, Tensor]]) -> Figure:
+    """What the parts of the first block are called, and their shapes, by naming."""
+    columns = {}
+    for naming, weights in files.items():
+        column = columns["timm, ours" if naming == "timm" else naming] = []
+        for name in PARTS[naming].split():
+            shape = " x ".join(map(str, weights[FIRST_BLOCK[naming] + name].shape))
+            column.append((name, shape, 3 if "qkv" in name or "in_proj" in name else 1))
     rows = sum(tall for *_, tall in next(iter(columns.values())))
     widths = {
         title: max(len(name) for name, *_ in parts) for title, parts in columns.items()
