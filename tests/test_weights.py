@@ -16,6 +16,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import nbformat
@@ -108,7 +109,7 @@ class Answer(BaseHTTPRequestHandler):
         self.handle_one("GET")
 
     def handle_one(self, method):
-        hub, path = self.server, self.path.split("?")[0].lstrip("/")
+        hub, path = self.server, urlsplit(self.path).path.lstrip("/")
         seen = self.headers.get("Range"), self.headers.get("Authorization")
         hub.seen.append((method, path, *seen))
         if hub.status:
@@ -299,10 +300,13 @@ def test_a_repository_without_the_file(hub):
     refused("the server has no such file", load, True)
 
 
-def test_the_variables_of_the_hub_are_obeyed(hub, tmp_path):
+@pytest.mark.parametrize("proxy", [False, True], ids=["direct", "by a proxy"])
+def test_the_variables_of_the_hub_are_obeyed(hub, tmp_path, proxy):
     publish(hub, tiny())
     code = f"import course_vit; course_vit.create_model({TINY!r}, True, depth=1)"
     ours = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    if proxy:  # which alone knows where that is
+        ours |= {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.address}
     ours |= {"HF_TOKEN": "hf_secret", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     run = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True)
