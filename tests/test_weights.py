@@ -16,6 +16,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -41,6 +42,7 @@ from course_vit.kit.weights import (
     fetch,
     published_sets,
     read_weights,
+    torchvision_address,
     weight_set,
 )
 
@@ -431,6 +433,21 @@ def test_a_checksum_in_the_name_of_a_file(hub, tmp_path):
     assert [path.name for path in kept(tmp_path)] == [f"vit_b_16-{good}.pth"]
 
 
+def test_torchvision_says_where_its_files_are(hub, tmp_path, monkeypatch):
+    content = pickle.dumps({}) * 1000
+    file = f"vit_b_16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    hub.files[f"release/{file}"] = content
+    theirs = {"vit_b_16": [SimpleNamespace(url=f"{hub.address}/release/{file}")]}
+    monkeypatch.setattr("torchvision.models.get_model_weights", theirs.get)
+    found = WeightSet(f"torchvision/{file}")
+    assert fetch(found).read_bytes() == content
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)  # not asked again
+    assert fetch(found) == tmp_path / "torch/hub/checkpoints" / file
+    assert len(downloads(hub)) == 1
+    other = WeightSet("torchvision/vit_b_16-01234567.pth")
+    refused("weights are fetched by torchvision.models: pip install", fetch, other)
+
+
 def test_the_libraries_are_named_if_they_are_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refused("fetched by huggingface_hub: pip install 'course_vit", load, True)
@@ -478,7 +495,8 @@ def test_the_sets_of_torchvision_are_those_of_torchvision():
     for name, found in sets.items():
         size, patch = name.split("_")[1], name.split("_")[2].removeprefix("patch")
         weights = getattr(peers, f"ViT_{names[size].upper()}_{patch}_Weights")
-        (theirs,) = (member for member in weights if member.url == found.source)
+        address = torchvision_address(found.source.removeprefix("torchvision/"))
+        (theirs,) = (member for member in weights if member.url == address)
         expected = theirs.transforms()(picture)
         prepared = as_images(view(picture, found), found)[0]
         assert torch.allclose(prepared.cpu(), expected.cpu(), atol=1e-6)

@@ -28,7 +28,6 @@ HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 T2T_RELEASE = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
-TORCHVISION = "https://download.pytorch.org/models"
 
 
 class WeightsError(CourseError):
@@ -39,7 +38,8 @@ class WeightsError(CourseError):
 class WeightSet:
     """One set of weights, and what has to be known to use it.
 
-    `source` is a repository on the Hugging Face hub, the address of a file, or a path.
+    `source` is a repository on the Hugging Face hub, `torchvision/` and a file of which
+    torchvision knows the address, an address, or a path.
     `naming` and `policy` (of positions) are words of `convert_state_dict` and
     `resize_position_embedding`. Images are resized with `interpolation` (torchvision's
     word) so that the middle `img_size` pixels are the share `crop` of the shorter side,
@@ -167,7 +167,7 @@ def _published() -> Iterator[tuple[str, WeightSet]]:
             yield name, _of_model(model, source=f"timm/{name}")
     for name, (file, crop, interpolation) in _TORCHVISION_FILES.items():
         how = _OF_FILES["torchvision"] | {"crop": crop, "interpolation": interpolation}
-        how |= {"source": f"{TORCHVISION}/{file}.pth", "naming": "torchvision"}
+        how |= {"source": f"torchvision/{file}.pth", "naming": "torchvision"}
         yield name, _of_model(name.split(".")[0], **how)
     for model in _DEIT:
         name = f"{model}.fb_in1k"
@@ -184,7 +184,7 @@ WEIGHT_SETS: dict[str, WeightSet] = dict(_published())
 _BY_FILE = {
     known.source.split("/")[-1]: name
     for name, known in WEIGHT_SETS.items()
-    if "://" in known.source
+    if not known.source.startswith("timm/")
 }
 
 
@@ -262,7 +262,8 @@ def fetch(weight_set: WeightSet) -> Path:
     """
     if Path(weight_set.source).is_absolute():
         return Path(weight_set.source)
-    source, from_hub = weight_set.source, "://" not in weight_set.source
+    source = weight_set.source
+    from_hub = "://" not in source and not source.startswith("torchvision/")
     try:
         path = _from_hub(source) if from_hub else _from_address(source)
     except ImportError as error:
@@ -289,17 +290,27 @@ def _from_hub(repository: str) -> Path:
     return Path(hf_hub_download(repository, "model.safetensors"))
 
 
-def _from_address(address: str) -> Path:
+def torchvision_address(file: str) -> str:
+    """Where torchvision says that a file of its weights is."""
+    from torchvision.models import get_model_weights
+
+    addresses = [weights.url for weights in get_model_weights(file[:8])]  # vit_b_16
+    return next(address for address in addresses if address.endswith(f"/{file}"))
+
+
+def _from_address(source: str) -> Path:
     """A file by its address, kept where torch.hub and torchvision look for it, too."""
     from huggingface_hub.file_download import http_get
 
-    path = Path(torch.hub.get_dir(), "checkpoints", address.split("/")[-1])
+    file = source.split("/")[-1]
+    path = Path(torch.hub.get_dir(), "checkpoints", file)
     if not path.exists():
+        address = source if "://" in source else torchvision_address(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
-            with partial.open("wb") as file:
-                http_get(address, file)
+            with partial.open("wb") as opened:
+                http_get(address, opened)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
