@@ -520,7 +520,12 @@ def test_every_set_is_of_a_model_and_every_model_with_weights_has_one():
         "t2t_vit_14_wide",
     ]
     for name in without:
-        refused(f"nobody published weights for {name}: take another", load, True, name)
+        refused(
+            f"the course knows no published weights for {name}: take another",
+            load,
+            True,
+            name,
+        )
 
 
 def test_a_set_for_larger_images_makes_a_larger_model(hub, monkeypatch, tmp_path):

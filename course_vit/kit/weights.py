@@ -210,7 +210,7 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
     if pretrained is True and not sets:
         todo = "take another model, or give the path of a file"
-        raise WeightsError(f"nobody published weights for {name}: {todo}")
+        raise WeightsError(f"the course knows no published weights for {name}: {todo}")
     chosen = sets[0] if pretrained is True else str(pretrained)
     path = Path(chosen).absolute()
     if chosen not in WEIGHT_SETS and not path.is_file():
