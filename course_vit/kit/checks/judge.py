@@ -1,0 +1,368 @@
+"""How an exercise is written down, and the one judge of them all.
+
+An exercise is data: the right answer, the trials that every answer is put through, and
+the known mistakes, each with its hint and with answers that make it. An answer is right
+if it does in every trial what the right one does. Where it does not, the judge looks
+for the mistake that does the same.
+
+    norm = exercise("0.0", right=row_norm, trial=lambda answer: answer(draw(2, 5)))
+
+    @norm.wrong
+    def squares_not_summed(x):
+        "one token became {got}: over what do you add up the squares?"
+        return x.square().sqrt()
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .watch import Unsound, watched
+
+__all__ = [
+    "JUDGES",
+    "Judge",
+    "Mistake",
+    "NotYet",
+    "choose",
+    "draw",
+    "exercise",
+    "expect",
+    "same",
+]
+
+Run = Callable[[Any], Any]
+
+
+class NotYet(AssertionError):
+    """An answer that is not right yet.
+
+    `hint` says what was observed, `mistake` is the name of the mistake behind it, or
+    None where only the observation is known, `exercise` the number of the exercise, and
+    `section` the place in the lesson to read again.
+    """
+
+    def __init__(
+        self,
+        hint: str,
+        mistake: str | None = None,
+        exercise: str = "",
+        section: str = "",
+    ) -> None:
+        super().__init__(hint)
+        self.hint, self.mistake = hint, mistake
+        self.exercise, self.section = exercise, section
+
+    def __str__(self) -> str:
+        text = f"not yet, {self.exercise}: {self.hint}"
+        return text + (
+            f"\nTo read again: section {self.section}" if self.section else ""
+        )
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known mistake: its name, its hint, and how it is recognised.
+
+    An answer makes it if its outcome in a trial equals that of one of `answers`, or if
+    `seen`, a function of the outcome and the right one, recognises a whole family.
+    """
+
+    name: str
+    hint: str
+    answers: tuple[Any, ...] = ()
+    seen: Callable[[Any, Any], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Something that is done with every answer; what it returns is the outcome.
+
+    `what` names a trial in which a good answer may still stumble. `hint` is said, or
+    the mistake of this name is meant, if the outcome is wrong and no mistake has it.
+    """
+
+    run: Run
+    what: str = ""
+    hint: str = ""
+
+
+@dataclass
+class Judge:
+    """An exercise; `exercise` says what its parts mean."""
+
+    right: Any
+    trials: Sequence[Trial]
+    demands: Sequence[Callable[[Any], None]]
+    measures: Mapping[str, Callable[[Any, Any], Any]]
+    shape: str
+    otherwise: str
+    tolerance: Mapping[str, float]
+    mistakes: dict[str, Mistake] = field(default_factory=dict)
+
+    def wrong(self, answer: Any) -> Any:
+        """Add a function or a class that makes a mistake; its docstring is the hint."""
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", answer.__name__).lower()
+        self.mistake(name, " ".join(answer.__doc__.split()), answer)
+        return answer
+
+    def mistake(
+        self,
+        name: str,
+        hint: str,
+        *answers: Any,
+        seen: Callable[[Any, Any], bool] | None = None,
+    ) -> None:
+        """Add a mistake that several answers make, or answers without a docstring.
+
+        A hint may hold what was measured: `{got}` and `{right}` are the outcomes (of a
+        tensor the shape), `{off}` is the largest difference between them, `{answer}`
+        the answer itself, and other names are those of the exercise's `measures`. An
+        empty hint leaves it to the judge to say what it observed.
+        """
+        self.mistakes[name] = Mistake(name, hint, answers, seen)
+
+    def __call__(self, answer: Any) -> None:
+        """Raise NotYet, or the error of the answer, unless the answer is right."""
+        tried = watched(answer)
+        for place, trial in enumerate(self.trials):
+            got, right = outcome(trial, tried), outcome(trial, self.right)
+            if isinstance(right, Exception):
+                well = isinstance(got, type(right))
+            else:
+                well = self.same(got, right)
+            if not well:
+                found = self.recognise(tried, place, got, right)
+                hint = found.hint or self.observed(trial, got, right)
+                facts = Facts(self.measures, answer=answer, got=got, right=right)
+                raise NotYet(hint.format_map(facts), found.name or None)
+        for demand in self.demands:
+            demand(tried)
+
+    def same(self, got: Any, other: Any) -> bool:
+        return same(got, other, **self.tolerance)
+
+    def recognise(self, answer: Any, place: int, got: Any, right: Any) -> Mistake:
+        """The mistake that does the same here, and in most of the later trials.
+
+        Before this trial everything was right, and so it must be for the mistake. If
+        there is none, it is what the trial itself says of a wrong outcome, or a mistake
+        without a name.
+        """
+        trial = self.trials[place]
+        best, found = 0, Mistake("", "")
+        if isinstance(right, Exception) or not unlike(got, right):
+            found = self.mistakes.get(trial.hint, Mistake("", trial.hint))
+        for known in self.mistakes.values():
+            agreed = 0
+            if known.seen:
+                with suppress(Exception):  # what cannot be asked has not been seen
+                    agreed = int(bool(known.seen(got, right)))
+            for other in map(watched, known.answers):
+                if self.same(got, outcome(trial, other)) and all(
+                    self.same(outcome(each, other), outcome(each, self.right))
+                    for each in self.trials[:place]
+                ):
+                    later = [
+                        self.same(outcome(each, answer), outcome(each, other))
+                        for each in self.trials[place + 1 :]
+                    ]
+                    agreed = max(agreed, 1 + sum(later))
+            if agreed > best:
+                best, found = agreed, known
+        return found
+
+    def observed(self, trial: Trial, got: Any, right: Any) -> str:
+        """What to say of a trial that no known mistake explains."""
+        what, said = trial.what, f"{type(got).__name__}: {got}"
+        if isinstance(right, Exception):
+            seen = f"got {said}" if isinstance(got, Exception) else "nothing was raised"
+            return literal(f"{what} should raise {type(right).__name__}: {seen}")
+        if isinstance(got, Exception) and not what:
+            raise got
+        if isinstance(got, Unsound):
+            return literal(f"right so far, but not for {what}: {got}")
+        if isinstance(got, Exception):
+            return literal(f"right so far, but {what} raised {said}")
+        said = self.shape if unlike(got, right) else self.otherwise
+        return literal(f"right so far, but with {what}: ") + said if what else said
+
+
+def unlike(got: Any, right: Any) -> bool:
+    """Whether an outcome is an error, or has not the shape that it should have."""
+    if isinstance(right, Tensor) and not isinstance(got, Exception):
+        if not isinstance(got, Tensor):
+            raise TypeError(f"expected a tensor, got {type(got).__name__}")
+        return got.shape != right.shape
+    return isinstance(got, Exception)
+
+
+def literal(text: str) -> str:
+    """Text without fields to fill in."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+class Facts(dict):
+    """What a hint may name; a measure is taken when it is asked for."""
+
+    def __init__(self, measures: Mapping[str, Callable], **values: Any) -> None:
+        super().__init__({name: shown(value) for name, value in values.items()})
+        self.measures, self.pair = measures, (values["got"], values["right"])
+
+    def __missing__(self, name: str) -> Any:
+        if name == "off":
+            got, right = (torch.as_tensor(part).double() for part in self.pair)
+            return (got - right).abs().max().item()
+        return self.measures[name](*self.pair)
+
+
+def shown(value: Any) -> Any:
+    """A value as a hint shows it: of a tensor the shape."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape) if value.ndim else value.item()
+    return value
+
+
+JUDGES: dict[str, Judge] = {}
+
+
+def exercise(
+    number: str,
+    *,
+    right: Any,
+    trial: Run | Sequence[Run] | Mapping[str, Run] | None = None,
+    also: Mapping[str, Run] | None = None,
+    demands: Sequence[Callable[[Any], None]] = (),
+    measures: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    shape: str = "expected shape {right}, got {got}",
+    otherwise: str = "differs from the right answer by up to {off:.2g}",
+    **tolerance: float,
+) -> Judge:
+    """Write down an exercise; its mistakes are added to what is returned.
+
+    `right` is the right answer. `trial` is what is done with an answer, one function or
+    several in turn; each returns an outcome, a tensor or plain Python values. By
+    default the answer is its own outcome, element by element if `right` is a tuple. The
+    keys of a mapping are what to say if an outcome is wrong, a hint or the name of a
+    mistake.
+
+    `also` has further trials, in which a good answer may still stumble; their names
+    complete the sentence "right so far, but with ...". A trial in which the right
+    answer raises an error asks for this kind of error; its name completes "... should
+    raise ValueError".
+
+    `measures` are numbers for the hints, functions of the outcome and the right one.
+    `shape` is said of a tensor of another shape, `otherwise` of anything else.
+    `demands` get the answer last, for what no outcome shows; they use `expect`.
+    `rtol` and `atol` say how equal outcomes must be.
+    """
+    if trial is None:
+        several = isinstance(right, tuple)
+        trial = [element(i) for i in range(len(right))] if several else itself
+    if isinstance(trial, Mapping):
+        trials = [Trial(run, hint=hint) for hint, run in trial.items()]
+    else:
+        trials = [Trial(run) for run in ([trial] if callable(trial) else trial)]
+    trials += [Trial(run, what) for what, run in (also or {}).items()]
+    JUDGES[number] = Judge(
+        right, trials, demands, measures or {}, shape, otherwise, tolerance
+    )
+    return JUDGES[number]
+
+
+def choose(number: str, right: str) -> Judge:
+    """Write down an exercise whose answer is one of several letters."""
+
+    def letter(answer: Any) -> str:
+        wrong = [known.answers[0] for known in judge.mistakes.values()]
+        *first, last = sorted([right, *wrong])
+        said = str(answer).strip().upper()
+        rule = f"answer {', '.join(first)} or {last}"
+        expect(said in (*first, last), f"{rule}, got {answer!r}")
+        return said
+
+    judge = exercise(number, right=right, trial=letter)
+    return judge
+
+
+def expect(fact: object, hint: str, mistake: str | None = None) -> None:
+    """Go on if the fact holds, else say the hint."""
+    if not fact:
+        raise NotYet(hint, mistake)
+
+
+def outcome(trial: Trial, answer: Any) -> Any:
+    """What comes out of a trial; an error that is raised there is an outcome, too."""
+    torch.manual_seed(0)
+    try:
+        return trial.run(answer)
+    except NotYet:
+        raise
+    except Exception as error:
+        return error
+
+
+def itself(answer: Any) -> Any:
+    return answer
+
+
+def element(index: int) -> Callable[[Any], Any]:
+    """The trial that looks at one of several values, in whatever form they come."""
+
+    def run(answer: Any) -> Any:
+        if isinstance(answer, Tensor):
+            answer = answer.tolist()
+        return list(answer.values() if isinstance(answer, dict) else answer)[index]
+
+    return run
+
+
+def same(
+    got: Any, other: Any, rtol: float | None = None, atol: float | None = None
+) -> bool:
+    """Whether two outcomes are equal up to rounding.
+
+    Tensors need one shape, errors one kind and, but for numbers, one text.
+    """
+    if isinstance(got, Exception) or isinstance(other, Exception):
+        return type(got) is type(other) and unnumbered(got) == unnumbered(other)
+    if isinstance(got, Tensor) and isinstance(other, Tensor):
+        if got.shape != other.shape:
+            return False
+        exact = other.dtype == torch.float64
+        rtol = 1e-5 if rtol is None else rtol
+        atol = (1e-9 if exact else 1e-5) if atol is None else atol
+        got, other = got.detach().double(), other.detach().double()
+        return torch.allclose(got, other, rtol, atol, equal_nan=True)
+    if isinstance(got, Tensor) and got.numel() == 1:
+        got = got.item()
+    if isinstance(got, dict) and isinstance(other, dict):
+        return got.keys() == other.keys() and all(
+            same(got[key], other[key], rtol, atol) for key in other
+        )
+    if isinstance(got, list | tuple) and isinstance(other, list | tuple):
+        return len(got) == len(other) and all(
+            same(one, two, rtol, atol) for one, two in zip(got, other, strict=True)
+        )
+    if isinstance(got, int | float) and isinstance(other, int | float):
+        return math.isclose(got, other, rel_tol=rtol or 1e-9, abs_tol=atol or 1e-12)
+    return type(got) is type(other) and got == other
+
+
+def unnumbered(error: Exception) -> str:
+    return re.sub(r"\d+", "", str(error))
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal random numbers of this shape, always the same for one seed."""
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=source, dtype=torch.float64).to(dtype)
