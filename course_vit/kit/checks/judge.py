@@ -32,6 +32,7 @@ __all__ = [
     "NotYet",
     "choose",
     "draw",
+    "element",
     "exercise",
     "expect",
     "same",
@@ -321,7 +322,8 @@ def element(index: int) -> Callable[[Any], Any]:
     def run(answer: Any) -> Any:
         if isinstance(answer, Tensor):
             answer = answer.tolist()
-        return list(answer.values() if isinstance(answer, dict) else answer)[index]
+        value = list(answer.values() if isinstance(answer, dict) else answer)[index]
+        return value.item() if isinstance(value, Tensor) else value
 
     return run
 
@@ -338,9 +340,8 @@ def same(
     if isinstance(got, Tensor) and isinstance(other, Tensor):
         if got.shape != other.shape:
             return False
-        exact = other.dtype == torch.float64
-        rtol = 1e-5 if rtol is None else rtol
-        atol = (1e-9 if exact else 1e-5) if atol is None else atol
+        small = 1e-9 if other.dtype == torch.float64 else 1e-5
+        rtol, atol = (small if tol is None else tol for tol in (rtol, atol))
         got, other = got.detach().double(), other.detach().double()
         return torch.allclose(got, other, rtol, atol, equal_nan=True)
     if isinstance(got, Tensor) and got.numel() == 1:

@@ -1,77 +1,85 @@
 """Checks of lesson 01: patches."""
 
-from typing import Any
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import exercise, expect, expect_raises
-from .probes import trying
+from ...patch_embedding import as_pair, patchify
+from .judge import draw, element, exercise
 
-
-@exercise(
+count = exercise(
     "1.1",
-    {
-        "answer-swapped": "the count and the size of a patch, each for the other",
-        "one-side-counted": "an image has as many patches as one of its sides",
-        "class-token-counted": "the class token is one of the patches",
-        "divided-by-one-side": "a patch of 16 x 16 takes up 16 pixels",
-        "pixels-are-tokens": "each pixel is a token",
-        "one-patch-per-channel": "each channel is cut into patches of its own",
-        "channels-forgotten": "a pixel of a colour image is one number",
-        "one-line-of-a-patch": "a patch is one line of pixels",
+    right=(196, 768),
+    trial={
+        "{got} tokens? Count the patches along one side, then square": element(0),
+        "{got} numbers? Pixels of a patch times channels": element(1),
     },
 )
-def count(answer: Any) -> None:
-    tokens, numbers = answer
-    wrong_tokens = {
-        14: ("one-side-counted", "14 patches along one side; an image has two"),
-        197: (
-            "class-token-counted",
-            "the class token comes in lesson 6; count the patches",
-        ),
-        3136: (
-            "divided-by-one-side",
-            "you divided by 16 once; a patch holds 16 x 16 = 256 pixels",
-        ),
-        224 * 224: (
-            "pixels-are-tokens",
-            "that is how many pixels there are. Here 16 x 16 of them make one token",
-        ),
-        3 * 196: (
-            "one-patch-per-channel",
-            "that is three times too many: a patch is cut through all channels at once",
-        ),
-    }
-    wrong_numbers = {
-        256: ("channels-forgotten", "256 pixels, but how many numbers is one pixel?"),
-        16: ("one-line-of-a-patch", "that is one line of a patch; how many has it?"),
-        48: ("one-line-of-a-patch", "that is one line of a patch; how many has it?"),
-    }
-    expect(
-        (tokens, numbers) != (768, 196),
-        "both numbers occur, each at the other's place: how many tokens, how many"
-        " numbers in each?",
-        "answer-swapped",
-    )
-    rule = f"{tokens} tokens? Count the patches along one side, then square"
-    misconception, hint = wrong_tokens.get(tokens, (None, rule))
-    expect(tokens == 196, hint, misconception)
-    rule = f"{numbers} numbers? Pixels of a patch times channels"
-    misconception, hint = wrong_numbers.get(numbers, (None, rule))
-    expect(numbers == 768, hint, misconception)
+count.mistake(
+    "answer-swapped",
+    "both numbers occur, each at the other's place: how many tokens, how many numbers"
+    " in each?",
+    (768, 196),
+)
+count.mistake(
+    "one-side-counted",
+    "14 patches along one side; an image has two",
+    (14, 768),
+)
+count.mistake(
+    "class-token-counted",
+    "the class token comes in lesson 6; count the patches",
+    (197, 768),
+)
+count.mistake(
+    "divided-by-one-side",
+    "you divided by 16 once; a patch holds 16 x 16 = 256 pixels",
+    (3136, 768),
+)
+count.mistake(
+    "pixels-are-tokens",
+    "that is how many pixels there are. Here 16 x 16 of them make one token",
+    (224 * 224, 768),
+)
+count.mistake(
+    "one-patch-per-channel",
+    "that is three times too many: a patch is cut through all channels at once",
+    (3 * 196, 256),
+)
+count.mistake(
+    "channels-forgotten",
+    "256 pixels, but how many numbers is one pixel?",
+    (196, 256),
+)
+count.mistake(
+    "one-line-of-a-patch",
+    "that is one line of a patch; how many lines does it have?",
+    (196, 16),
+    (196, 48),
+)
+
+# 1.2 Cut
 
 
-def cut_by_loop(images: Tensor, ph: int, pw: int) -> Tensor:
-    """The referee: every patch cut out with two indices."""
-    _, _, height, width = images.shape
-    patches = [
-        images[:, :, top : top + ph, left : left + pw].flatten(1)
-        for top in range(0, height, ph)
-        for left in range(0, width, pw)
-    ]
-    return torch.stack(patches, dim=1)
+def cut(pattern: str):
+    """Exercise 1.2 with a pattern, between what reads and refuses sizes."""
+
+    def answer(images, patch_size):
+        patchify(images, patch_size)
+        ph, pw = as_pair(patch_size)
+        return rearrange(images, pattern, ph=ph, pw=pw)
+
+    return answer
+
+
+def patches_of(*size: int):
+    """Patches of this size, in float32, where each pixel has a number of its own."""
+    images = torch.arange(2 * 3 * 8 * 16.0).reshape(2, 3, 8, 16)
+    return lambda answer: answer(images.clone(), size if len(size) > 1 else size[0])
+
+
+def in_place(got: Tensor, right: Tensor) -> float:
+    return (got == right).float().mean().item()
 
 
 def same_content(got: Tensor, right: Tensor) -> bool:
@@ -79,199 +87,180 @@ def same_content(got: Tensor, right: Tensor) -> bool:
     return torch.equal(got.sort(dim=-1).values, right.sort(dim=-1).values)
 
 
-def expect_patch_shape(got: Tensor, right: Tensor, size: str, ph: int, pw: int) -> None:
-    b, n, width = right.shape
-    pixels = n * ph * pw
-    shape = f"shape {tuple(got.shape)}, expected {tuple(right.shape)}, for {size}"
-    expect(
-        got.shape != (b, width, n),
-        f"{shape}: the tokens came last. A Transformer reads `b n d` and would take"
-        " what is in a patch for the sequence",
-        "tokens-last",
-    )
-    expect(
-        got.shape != (b, 3 * n, ph * pw),
-        f"{shape}: three times the tokens. Each channel was cut into patches of its"
-        " own; one patch goes through all channels",
-        "one-patch-per-channel",
-    )
-    squares = [(b, pixels // p**2, 3 * p**2) for p in (ph, pw)]
-    expect(
-        ph == pw or got.shape not in squares,
-        f"{shape}: these patches are squares. The size is a pair, (height, width)",
-        "patches-taken-as-squares",
-    )
-    expect(
-        got.ndim <= 3,
-        f"{shape}: {got.ndim} axes are left. Which of them stand in one bracket?",
-        "axes-not-merged",
-    )
-    expect(got.shape == right.shape, shape)
-
-
-@exercise(
+SHAPE = "shape {got}, expected {right}, for patches of 4 x 4 or 2 x 4 of (2, 3, 8, 16)"
+SEEN = "{in_place:.0%} of the values are in place."
+cutting = exercise(
     "1.2",
-    {
-        "tokens-last": "the axis of the tokens may stand behind what is in them",
-        "one-patch-per-channel": "each channel is cut into patches of its own",
-        "patches-taken-as-squares": "a patch is as wide as it is high",
-        "axes-not-merged": "axes that belong together need not become one",
-        "reshape-cuts-memory": "the right shape is enough: reshape finds the patches",
-        "channels-stay-in-front": "windows can be merged where unfold left them",
-        "height-and-width-swapped": "a size is (width, height)",
-        "grid-read-by-columns": "the sequence goes down the columns of the grid",
-        "channel-last": "inside a patch the channel runs fastest",
-        "pixels-read-by-columns": "a patch is read down its columns",
+    right=patchify,
+    trial=[patches_of(4, 4), patches_of(2, 4)],
+    also={
+        "a single 4, which means a square of 4 x 4": patches_of(4),
+        "a height that is not a multiple of the patch": patches_of(3, 4),
+        "a width that is not a multiple of the patch": patches_of(4, 3),
+        "one image of one channel that is one patch (an axis of length 1 is an axis,"
+        " too)": lambda f: f(draw(1, 1, 4, 4).float(), 4),
+        "images in float64": lambda f: f(draw(2, 3, 8, 16), (2, 4)),
+        "a patch of 4 x 0": patches_of(4, 0),
+        "one image (3, 8, 16), without the axis of the batch,": (
+            lambda f: f(draw(3, 8, 16), 4)
+        ),
     },
+    measures={"in_place": in_place, "axes": lambda got, right: got.ndim},
+    shape=SHAPE,
+    otherwise=f"{SEEN} Show patch 0 as a picture: whose pixels does it hold?",
 )
-def patchify(answer: Any) -> None:
-    images = torch.arange(2 * 3 * 8 * 16.0).reshape(2, 3, 8, 16)
-    for ph, pw in ((4, 4), (2, 4)):
-        got, right = answer(images, (ph, pw)), cut_by_loop(images, ph, pw)
-        size = f"patches of {ph} x {pw} from images {tuple(images.shape)}"
-        expect_patch_shape(got, right, size, ph, pw)
-        in_place = (got == right).float().mean()
-        seen = f"{size}: {in_place:.0%} of the values are in place."
-        expect(
-            not torch.equal(got, images.reshape(right.shape)),
-            f"{seen} Show patch 0 as a picture: stripes, from all over the image."
-            " Gather the two grid axes before you merge",
-            "reshape-cuts-memory",
-        )
-        windows = images.unfold(2, ph, ph).unfold(3, pw, pw)
-        expect(
-            not torch.equal(got, windows.reshape(right.shape)),
-            f"{seen} The first token holds nothing but red: its pieces are whole"
-            " windows, but the channel axis still stands before the grid",
-            "channels-stay-in-front",
-        )
-        expect(
-            ph == pw or not same_content(got, cut_by_loop(images, pw, ph)),
-            f"{seen} Your patches are {pw} high and {ph} wide: sizes are (height,"
-            " width)",
-            "height-and-width-swapped",
-        )
-        by_columns = rearrange(
-            right, "b (gh gw) cpp -> b (gw gh) cpp", gw=images.shape[3] // pw
-        )
-        expect(
-            not same_content(got, by_columns),
-            f"{seen} Each patch is whole, but patch 1 lies below patch 0. Reading order"
-            " goes along a row first: which grid letter runs fastest?",
-            "grid-read-by-columns",
-        )
-        expect(
-            same_content(got, right),
-            f"{seen} Show patch 0 as a picture: whose pixels does it hold?",
-        )
-        whole = rearrange(right, "b n (c ph pw) -> b n c ph pw", c=3, ph=ph)
-        expect(
-            not torch.equal(got, whole.movedim(2, -1).flatten(2)),
-            "every patch holds its own pixels, the channel last: a valid embedding, but"
-            " not the one whose weights you load. Kernels are channel, row, column",
-            "channel-last",
-        )
-        expect(
-            not torch.equal(got, whole.mT.flatten(2)),
-            "every patch holds its own pixels, but it is read down its columns:"
-            " channel, row, column is the order of published kernels",
-            "pixels-read-by-columns",
-        )
-        expect(
-            torch.equal(got, right),
-            "every patch holds its own pixels, but in another order: channel, row,"
-            " column is the order of published kernels",
-        )
-    expect(
-        torch.equal(answer(images, 4), answer(images, (4, 4))),
-        "right for a pair of sizes; a single 4 should mean a square of 4 x 4",
-    )
-    what = "a side that is not a multiple of the patch"
-    for sides in ((3, 4), (4, 3)):
-        expect_raises(answer, (images, sides), ValueError, what)
-    expect_everywhere(answer, images)
+cutting.mistake(
+    "tokens-last",
+    f"{SHAPE}: the tokens came last. A Transformer reads `b n d` and would take what is"
+    " in a patch for the sequence",
+    cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
+)
+cutting.mistake(
+    "one-patch-per-channel",
+    f"{SHAPE}: three times the tokens. Each channel was cut into patches of its own;"
+    " one patch goes through all channels",
+    cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)"),
+)
+cutting.mistake(
+    "patches-taken-as-squares",
+    f"{SHAPE}: these patches are squares. The size is a pair, (height, width)",
+    lambda images, size: patchify(images, as_pair(size)[0]),
+    lambda images, size: patchify(images, as_pair(size)[1]),
+)
+cutting.mistake(
+    "axes-not-merged",
+    f"{SHAPE}: {{axes}} axes are left. Which of them go into one bracket?",
+    cut("b c (gh ph) (gw pw) -> b gh gw (c ph pw)"),
+    cut("b c (gh ph) (gw pw) -> b (gh gw) c ph pw"),
+    seen=lambda got, right: got.ndim > 3,
+)
+cutting.mistake(
+    "reshape-cuts-memory",
+    f"{SEEN} Show patch 0 as a picture: stripes, from all over the image. Gather the"
+    " two grid axes before you merge",
+    lambda images, size: images.reshape(patchify(images, size).shape),
+)
 
 
-def expect_everywhere(answer: Any, images: Tensor) -> None:
-    """Other numbers, sizes of 1, and what the lines above the blank refuse."""
-    one = images[:1, :1, :4, :4]
-    with trying("one image of one channel that is one patch"):
-        got = tuple(answer(one, 4).shape)
-    expect(
-        got == (1, 1, 16),
-        f"one image, one channel, one patch: expected (1, 1, 16), got {got}. An axis of"
-        " length 1 is an axis, too",
-    )
-    exact = images.double() / 3
-    with trying("images in float64"):
-        got = answer(exact, (2, 4))
-    expect(
-        torch.equal(got, cut_by_loop(exact, 2, 4)),
-        "right in float32; in float64 other numbers come out. Patches hold the pixels"
-        " as they are",
-    )
-    expect_raises(answer, (images, (4, 0)), ValueError, "a patch of 4 x 0")
-    alone = tuple(images[0].shape)
-    what = f"one image {alone}, without the axis of the batch,"
-    expect_raises(answer, (images[0], 4), ValueError, what)
+@cutting.wrong
+def channels_stay_in_front(images, size):
+    """{in_place:.0%} of the values are in place. The first token holds nothing but red:
+    its pieces are whole windows, but the channel axis still comes before the grid"""
+    windows = cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")(images, size)
+    return windows.reshape(patchify(images, size).shape)
 
 
-@exercise(
+cutting.mistake(
+    "height-and-width-swapped",
+    f"{SEEN} Your patches are 4 high and 2 wide: sizes are (height, width)",
+    lambda images, size: patchify(images, as_pair(size)[::-1]),
+)
+cutting.mistake(
+    "grid-read-by-columns",
+    f"{SEEN} Each patch is whole, but patch 1 lies below patch 0. Reading order goes"
+    " along a row first: which grid letter runs fastest?",
+    cut("b c (gh ph) (gw pw) -> b (gw gh) (c ph pw)"),
+    cut("b c (gh ph) (gw pw) -> b (gw gh) (c pw ph)"),
+)
+cutting.mistake(
+    "channel-last",
+    "every patch holds its own pixels, the channel last: a valid embedding, but not the"
+    " one whose weights you load. Kernels are channel, row, column",
+    cut("b c (gh ph) (gw pw) -> b (gh gw) (ph pw c)"),
+)
+cutting.mistake(
+    "pixels-read-by-columns",
+    "every patch holds its own pixels, but it is read down its columns: channel, row,"
+    " column is the order of published kernels",
+    cut("b c (gh ph) (gw pw) -> b (gh gw) (c pw ph)"),
+)
+cutting.mistake(
+    "pixels-in-another-order",
+    "every patch holds its own pixels, but in another order: channel, row, column is"
+    " the order of published kernels",
+    cut("b c (gh ph) (gw pw) -> b (gh gw) (ph c pw)"),
+    seen=same_content,
+)
+
+# 1.3 The same layer
+
+
+def linear(conv: nn.Conv2d, pattern: str = "d c p q -> d (c p q)", bias: bool = True):
+    """A linear layer from a convolution, right but for a pattern or a bias."""
+    weight = rearrange(conv.weight.detach(), pattern)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
+    layer.weight = nn.Parameter(weight.clone())
+    if bias:
+        layer.bias = nn.Parameter(conv.bias.detach().clone())
+    return layer
+
+
+def convolution(channels: int = 3) -> nn.Conv2d:
+    torch.manual_seed(1)
+    return nn.Conv2d(channels, 7, (2, 4), stride=(2, 4))
+
+
+@torch.no_grad()
+def outputs(answer, bias_apart: bool = False, channels: int = 3) -> Tensor:
+    """What the layer makes of patches; without the mean of each channel if asked."""
+    images = draw(2, channels, 8, 12).float()
+    out = answer(convolution(channels))(patchify(images, (2, 4)))
+    return out - out.mean(dim=(0, 1)) if bias_apart else out
+
+
+same_layer = exercise(
     "1.3",
-    {
-        "layer-left-as-it-was": "a convolution counts as a linear layer",
-        "weight-transposed": "a linear layer keeps its weight as (in, out)",
-        "weights-left-random": "a new layer of the right size does the same",
-        "bias-forgotten": "a convolution multiplies and sums up, nothing else",
-        "kernel-channel-last": "a kernel is stored row, column, channel",
-        "kernel-read-by-columns": "a kernel is laid flat down its columns",
+    right=linear,
+    trial={
+        "layer-left-as-it-was": lambda f: isinstance(f(convolution()), nn.Linear),
+        "linear.weight has shape {got}, not {right}": (
+            lambda f: tuple(f(convolution()).weight.shape)
+        ),
+        "weights-left-random": lambda f: torch.equal(
+            f(convolution()).weight, f(convolution()).weight
+        ),
+        "outputs differ by up to {off:.2f}: is the kernel laid flat as c p p?": (
+            lambda f: outputs(f, bias_apart=True)
+        ),
+        "bias-forgotten": outputs,
     },
+    also={"another number of channels": lambda f: outputs(f, channels=2)},
 )
-def as_linear(answer: Any) -> None:
-    torch.manual_seed(0)
-    images = torch.randn(2, 3, 8, 12)
-    conv = nn.Conv2d(3, 7, (2, 4), stride=(2, 4))
-    linear = answer(conv)
-    expect(
-        isinstance(linear, nn.Linear),
-        f"an nn.Linear is asked for, got {linear!r}",
-        "layer-left-as-it-was" if linear is conv else None,
-    )
-    shape = f"linear.weight has shape {tuple(linear.weight.shape)}, not (7, 24)"
-    expect(
-        linear.weight.shape != (24, 7),
-        f"{shape}: row i holds what makes output i",
-        "weight-transposed",
-    )
-    expect(linear.weight.shape == (7, 24), shape)
-    expect(
-        torch.equal(linear.weight, answer(conv).weight),
-        "two calls for one convolution give two different layers: where do the numbers"
-        " in weight come from?",
-        "weights-left-random",
-    )
-    kernels = conv.weight.detach()
-    with torch.no_grad():
-        right = conv(images).flatten(2).mT
-        error = linear(cut_by_loop(images, 2, 4)) - right
-    worst = error.abs().max().item()
-    constant = (error - error[:1, :1]).abs().max().item() < 1e-5
-    expect(
-        worst < 1e-5 or not constant,
-        "the error is one constant per channel: what is added after the sum?",
-        "bias-forgotten",
-    )
-    seen = f"outputs differ by up to {worst:.2f}"
-    expect(
-        not torch.equal(linear.weight, kernels.movedim(1, -1).flatten(1)),
-        f"{seen}: the kernel was laid flat with the channel last. In which order does"
-        " patchify lay a patch flat?",
-        "kernel-channel-last",
-    )
-    expect(
-        not torch.equal(linear.weight, kernels.mT.flatten(1)),
-        f"{seen}: the kernel was laid flat column by column. In which order does"
-        " patchify lay a patch flat?",
-        "kernel-read-by-columns",
-    )
-    expect(worst < 1e-5, f"{seen}: is the kernel laid flat as c p p?")
+same_layer.mistake(
+    "layer-left-as-it-was",
+    "an nn.Linear is asked for, and something else came back",
+    lambda conv: conv,
+)
+
+
+@same_layer.wrong
+def weight_transposed(conv):
+    """linear.weight has shape {got}, not {right}: row i holds what makes output i"""
+    layer = linear(conv)
+    layer.weight = nn.Parameter(layer.weight.T)
+    return layer
+
+
+same_layer.mistake(
+    "weights-left-random",
+    "two calls for one convolution give two different layers: where do the numbers in"
+    " weight come from?",
+    lambda conv: nn.Linear(conv.weight[0].numel(), conv.out_channels),
+)
+same_layer.mistake(
+    "bias-forgotten",
+    "the error is one constant per channel: what is added after the sum?",
+    lambda conv: linear(conv, bias=False),
+)
+same_layer.mistake(
+    "kernel-channel-last",
+    "outputs differ by up to {off:.2f}: the kernel was laid flat with the channel last."
+    " In which order does patchify lay a patch flat?",
+    lambda conv: linear(conv, "d c p q -> d (p q c)"),
+)
+same_layer.mistake(
+    "kernel-read-by-columns",
+    "outputs differ by up to {off:.2f}: the kernel was laid flat column by column. In"
+    " which order does patchify lay a patch flat?",
+    lambda conv: linear(conv, "d c p q -> d (c q p)"),
+)
