@@ -112,7 +112,8 @@ class Judge:
 
     def wrong(self, answer: Any) -> Any:
         """Add a function or a class that makes a mistake; its docstring is the hint."""
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", answer.__name__).lower()
+        words = re.sub(r"(?<!^)(?=[A-Z])|_", "-", answer.__name__)  # both spellings
+        name = words.lower()
         self.mistake(name, " ".join(answer.__doc__.split()), answer)
         return answer
 
@@ -137,6 +138,8 @@ class Judge:
         tried = watched(answer)
         for place, trial in enumerate(self.trials):
             got, right = outcome(trial, tried), outcome(trial, self.right)
+            if isinstance(got, NotYet):
+                raise got
             if isinstance(right, Exception):
                 well = isinstance(got, type(right))
             else:
@@ -306,8 +309,6 @@ def outcome(trial: Trial, answer: Any) -> Any:
     torch.manual_seed(0)
     try:
         return trial.run(answer)
-    except NotYet:
-        raise
     except Exception as error:
         return error
 

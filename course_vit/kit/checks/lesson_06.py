@@ -1,328 +1,365 @@
 """Checks of lesson 06: the whole model."""
 
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import exercise, expect
+from .judge import draw, element, exercise, expect
+
+# 6.1 A token for the class
+
+
+class Prepend(nn.Module):
+    """The class token in front of the patches; subclasses do something else with it."""
+
+    def __init__(self, dim, rows=1):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(rows, 1, dim))
+
+    def forward(self, x):
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+
+
+def run(answer) -> tuple[nn.Module, Tensor]:
+    """A layer whose token is not zero, and what it makes of 3 images of 4 patches."""
+    layer = answer(5)
+    nn.init.normal_(layer.cls_token)
+    return layer, layer(draw(3, 4, 5).float())
+
+
+def token_and_copies(answer) -> Tensor:
+    layer, out = run(answer)
+    return out[:, 0] - layer.cls_token.reshape(5)
+
+
+def has_gradient(answer) -> bool:
+    layer, out = run(answer)
+    if out.requires_grad:
+        out.sum().backward()
+    return layer.cls_token.grad is not None
+
+
+class_token = exercise(
+    "6.1",
+    right=Prepend,
+    trial={
+        "token-is-a-plain-tensor": lambda f: "cls_token" in f(5).state_dict(),
+        "token-is-a-buffer": lambda f: "cls_token" in dict(f(5).named_parameters()),
+        "one-token-per-image": lambda f: f(5).cls_token.numel() // 5,
+        "expected tokens (3, 1 + 4, 5), got {got}": lambda f: tuple(run(f)[1].shape),
+        "the patches must follow unchanged": lambda f: run(f)[1][:, 1:],
+        "token 0 is not the learned one": token_and_copies,
+        "token-cut-from-gradient": has_gradient,
+    },
+)
+
+
+@class_token.wrong
+class TokenIsAPlainTensor(Prepend):
+    """cls_token is not saved: state_dict does not have it. What kind of tensor does a
+    module know of?"""
+
+    def __init__(self, dim):
+        nn.Module.__init__(self)
+        self.cls_token = torch.zeros(1, 1, dim)
+
+
+@class_token.wrong
+class TokenIsABuffer(Prepend):
+    """cls_token is saved but does not train: parameters() has never heard of it"""
+
+    def __init__(self, dim):
+        nn.Module.__init__(self)
+        self.register_buffer("cls_token", torch.zeros(1, 1, dim))
+
+
+@class_token.wrong
+class TokenCutFromGradient(Prepend):
+    """cls_token is among the parameters, and no gradient reaches it: is it frozen, or
+    detached on its way?"""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.cls_token.requires_grad_(False)
+
+
+@class_token.wrong
+class TokenAddedToPatches(Prepend):
+    """{right} was expected and {got} came out: the class token is one token more, not
+    something added to the others"""
+
+    def forward(self, x):
+        return x + self.cls_token
+
+
+@class_token.wrong
+class TokenPutLast(Prepend):
+    """the patches come first and the class token last: who is to be token 0?"""
+
+    def forward(self, x):
+        return super().forward(x).roll(-1, dims=1)
+
+
+class_token.mistake(
+    "one-token-per-image",
+    "{got} class tokens to learn, for a width of 5? Learn one and hand it to every"
+    " image",
+    lambda dim: Prepend(dim, rows=3),
+)
+
+# 6.2 From pixels to scores
 
 STEPS = ["patches", "class token", "positions", "blocks", "norm", "token 0", "head"]
 DECOY = "token 1"  # the first patch
 
 
-@exercise(
-    "6.1",
-    {
-        "token-is-a-plain-tensor": "what is assigned in __init__ belongs to the model",
-        "token-is-a-buffer": "what is saved is learned as well",
-        "token-cut-from-gradient": "a parameter learns, whatever is done with it",
-        "one-token-per-image": "every image has a class token of its own to learn",
-        "token-added-to-patches": "the class token is added to the patches",
-        "token-put-last": "the class token stands behind the patches",
-    },
-)
-def prepend_class_token(answer) -> None:
-    layer = answer(5)
-    names = list(layer.state_dict())
+def said(answer: Any) -> list[str]:
+    return [str(step).strip().lower() for step in answer]
+
+
+def places(answer: Any) -> dict[str, int]:
+    steps = said(answer)
     expect(
-        "cls_token" in names,
-        f"cls_token is not saved: state_dict has {names or 'nothing'}. What kind of"
-        " tensor does a module know of?",
-        "token-is-a-plain-tensor",
+        sorted(steps) == sorted(STEPS),
+        f"use each of {', '.join(sorted(STEPS))} once, got {steps}",
     )
-    parameters = dict(layer.named_parameters())
-    expect(
-        "cls_token" in parameters,
-        "cls_token is saved but does not train: parameters() has never heard of it",
-        "token-is-a-buffer",
-    )
-    token = parameters["cls_token"]
-    rows = token.numel() // 5
-    expect(
-        rows == 1,
-        f"{rows} class tokens to learn, {token.numel()} numbers for a width of 5? Learn"
-        " one and hand it to every image",
-        "one-token-per-image",
-    )
-    torch.manual_seed(0)
-    nn.init.normal_(token)
-    x = torch.randn(3, 4, 5)
-    got = layer(x)
-    expect(
-        got.shape != x.shape,
-        f"{tuple(x.shape)} went in and came out: the class token is one token more, not"
-        " something added to the others",
-        "token-added-to-patches",
-    )
-    expect(
-        got.shape == (3, 5, 5), f"expected tokens (3, 1 + 4, 5), got {tuple(got.shape)}"
-    )
-    expect(
-        not torch.equal(got[:, :-1], x),
-        "the patches come first and the class token last: who is to be token 0?",
-        "token-put-last",
-    )
-    expect(torch.equal(got[:, 1:], x), "the patches must follow unchanged")
-    right = token.detach().reshape(5).expand(3, 5)
-    expect(torch.equal(got[:, 0], right), "token 0 is not the learned one")
-    if got.requires_grad:
-        got.sum().backward()
-    expect(
-        token.grad is not None,
-        "cls_token is among the parameters, and no gradient reaches it: is it frozen,"
-        " or detached on its way?",
-        "token-cut-from-gradient",
+    return {step: index for index, step in enumerate(steps)}
+
+
+def before(first: str, *others: str):
+    """The trial whether one step comes before others."""
+    return lambda answer: all(
+        places(answer)[first] < places(answer)[other] for other in others
     )
 
 
-@exercise(
+def moved(step: str, to: str) -> list[str]:
+    """The right order with one step taken out and put before another."""
+    steps = [other for other in STEPS if other != step]
+    steps.insert(steps.index(to), step)
+    return steps
+
+
+pixels_to_scores = exercise(
     "6.2",
-    {
-        "reads-the-first-patch": "the head reads the token with the number 1",
-        "tokens-before-patches": "there are tokens before there are patches",
-        "positions-before-class-token": "only patches need a position",
-        "positions-after-blocks": "positions can be told at the end",
-        "token-read-before-blocks": "reads the class token before it has looked around",
-        "norm-not-before-head": "the sum that leaves the blocks is fit to be read",
-        "head-before-token": "scores every token and keeps those of one",
-        "token-picked-before-norm": "takes the order of equation 4 for the code's",
+    right=STEPS,
+    trial={
+        "reads-the-first-patch": lambda answer: DECOY in said(answer),
+        "tokens-before-patches": before("patches", *STEPS[1:]),
+        "positions-after-blocks": before("positions", "blocks"),
+        "positions-before-class-token": before("class token", "positions"),
+        "token-read-before-blocks": before("blocks", "token 0", "head"),
+        "norm-not-before-head": lambda answer: (
+            before("blocks", "norm")(answer) and before("norm", "head")(answer)
+        ),
+        "head-before-token": before("token 0", "head"),
+        "token-picked-before-norm": said,
     },
 )
-def order(answer) -> None:
-    steps = [str(step).strip().lower() for step in answer]
-    expect(
-        DECOY not in steps,
-        f"`{DECOY}` is in your list. Counted from 0 this is the first patch, the top"
-        " left corner: who was put in front of it?",
-        "reads-the-first-patch",
-    )
-    expect(sorted(steps) == sorted(STEPS), f"use each of {STEPS} once, got {steps}")
-    place = {step: index for index, step in enumerate(steps)}
-    expect(
-        place["patches"] == 0,
-        "before there are patches there is nothing to work on: an image enters as"
-        " pixels",
-        "tokens-before-patches",
-    )
-    expect(
-        place["positions"] < place["blocks"],
-        f"positions are step {place['positions'] + 1}, the blocks step"
-        f" {place['blocks'] + 1}: after them it is too late to know where a patch was",
-        "positions-after-blocks",
-    )
-    expect(
-        place["class token"] < place["positions"],
-        "the table has n + 1 rows, so there are n + 1 tokens when it is added: who has"
-        " position 0?",
-        "positions-before-class-token",
-    )
-    expect(
-        place["blocks"] < min(place["token 0"], place["head"]),
-        "a token that is read before the blocks has not seen the others",
-        "token-read-before-blocks",
-    )
-    expect(
-        place["blocks"] < place["norm"] < place["head"],
-        "a pre-norm stack leaves its sum unnormalised: what does the head want to"
-        " read?",
-        "norm-not-before-head",
-    )
-    expect(
-        place["token 0"] < place["head"],
-        "this head scores all n + 1 tokens, and n of the answers are thrown away: right"
-        " numbers, wasted work. What must come before it?",
-        "head-before-token",
-    )
-    expect(
-        steps == STEPS,
-        "the norm treats every token alike, so picking token 0 before or after it"
-        " gives the same; the course norms all tokens first, as forward_features"
-        " returns them",
-        "token-picked-before-norm",
-    )
+pixels_to_scores.mistake(
+    "reads-the-first-patch",
+    "`token 1` is in your list. Counted from 0 this is the first patch, the top left"
+    " corner: who was put in front of it?",
+    [*STEPS[:5], DECOY, *STEPS[5:]],
+)
+pixels_to_scores.mistake(
+    "tokens-before-patches",
+    "before there are patches there is nothing to work on: an image enters as pixels",
+    moved("class token", to="patches"),
+)
+pixels_to_scores.mistake(
+    "positions-after-blocks",
+    "positions come after the blocks in your list: then it is too late to know where a"
+    " patch was",
+    moved("blocks", to="positions"),
+)
+pixels_to_scores.mistake(
+    "positions-before-class-token",
+    "the table has n + 1 rows, so there are n + 1 tokens when it is added: who has"
+    " position 0?",
+    moved("positions", to="class token"),
+)
+pixels_to_scores.mistake(
+    "token-read-before-blocks",
+    "a token that is read before the blocks has not seen the others",
+    moved("token 0", to="blocks"),
+)
+pixels_to_scores.mistake(
+    "norm-not-before-head",
+    "a pre-norm stack leaves its sum unnormalised: what does the head want to read?",
+    moved("norm", to="blocks"),
+)
+pixels_to_scores.mistake(
+    "head-before-token",
+    "this head scores all n + 1 tokens, and n of the answers are thrown away: right"
+    " numbers, wasted work. What must come before it?",
+    moved("head", to="token 0"),
+)
+pixels_to_scores.mistake(
+    "token-picked-before-norm",
+    "the norm treats every token alike, so picking token 0 before or after it gives the"
+    " same; the course norms all tokens first, as forward_features returns them",
+    moved("token 0", to="norm"),
+)
+
+# 6.3 Count and predict
+
+COUNT, D, BLOCK = 5_717_416, 192, 12 * 192**2 + 13 * 192
 
 
-@exercise(
+def missing(answer: Any) -> int:
+    return COUNT - element(0)(answer)
+
+
+sanity = exercise(
     "6.3",
-    {
-        "one-block-repeated": "depth says how often one block is run",
-        "matrices-alone-in-blocks": "a block has 12 d d parameters and no more",
-        "table-not-learned": "positions are waves, with nothing to learn",
-        "table-of-pixel-rows": "the position table has a row for each pixel of a patch",
-        "head-of-ten-classes": "counts the head of the other question",
-        "head-bias-forgotten": "the head is its matrix",
-        "rows-of-width-d-forgotten": "bias, class token, its position, norm: too small",
-        "one-token-per-image": "every image has a class token of its own to learn",
-        "loss-of-a-hundred-classes": "takes 100 classes instead of ten",
-        "loss-of-a-thousand-classes": "takes the classes of the first question",
-        "probability-for-loss": "the loss is the probability of the right class",
-        "sign-of-the-log": "the loss is the log of the probability",
-        "log-of-another-base": "cross-entropy counts in bits or in powers of ten",
+    right=(COUNT, log(10)),
+    trial={
+        "{answer[0]:,}? Add up: patch embedding, class token, position table, 12 blocks"
+        " of 12 d d + 13 d, last norm, head with its bias": missing,
+        "{got}? Which probability has each of ten classes?": element(1),
     },
+    measures={
+        "many": lambda got, right: -got,
+        "rows": lambda got, right: abs(got) // D,
+    },
+    atol=0.01,
+    rtol=0.02,
 )
-def sanity(answer) -> None:
-    parameters, loss = answer
-    judge_parameters(parameters, d=192)
-    known = f"a loss of {loss:.2f}"
-    expect(
-        abs(loss - log(100)) > 0.1,
-        f"{known} is ln(100): how many classes do the digits have?",
-        "loss-of-a-hundred-classes",
-    )
-    expect(
-        abs(loss - log(1000)) > 0.1,
-        f"{known} is ln(1000), right for the model of question 1: and for ten classes?",
-        "loss-of-a-thousand-classes",
-    )
-    expect(
-        abs(loss - 0.1) > 0.01,
-        f"{loss:.1f} is the probability of the right class: what does cross-entropy"
-        " make of it?",
-        "probability-for-loss",
-    )
-    expect(
-        abs(loss + log(10)) > 0.1,
-        f"{known} is below zero, as the log of any probability is: which sign has a"
-        " loss?",
-        "sign-of-the-log",
-    )
-    expect(
-        min(abs(loss - 1), abs(loss - log(10, 2))) > 0.05,
-        f"{known}: you have the right ten, but in another unit. Which logarithm does"
-        " cross-entropy take?",
-        "log-of-another-base",
-    )
-    expect(
-        abs(loss - log(10)) < 0.01,
-        f"{loss}? Which probability has each of ten classes?",
-    )
+sanity.mistake(
+    "one-block-repeated",
+    "{got:,} too few, that is 11 blocks: the model has 12, and no two of them share"
+    " their weights",
+    (COUNT - 11 * BLOCK, 2.3),
+)
+sanity.mistake(
+    "matrices-alone-in-blocks",
+    "{got:,} too few, 13 d in each of 12 blocks: what in a block is no matrix?",
+    (COUNT - 12 * 13 * D, 2.3),
+)
+sanity.mistake(
+    "table-not-learned",
+    "{got:,} too few, that is 197 rows of d, one for each token: the published ViT"
+    " learns where its tokens are",
+    (COUNT - 197 * D, 2.3),
+)
+sanity.mistake(
+    "table-of-pixel-rows",
+    "{many:,} too many, 768 - 197 rows of d: how many tokens get a position?",
+    (COUNT + (768 - 197) * D, 2.3),
+)
+sanity.mistake(
+    "head-of-ten-classes",
+    "{got:,} too few, that is the head of 990 classes: how many does question 1 ask"
+    " for?",
+    (COUNT - 990 * (D + 1), 2.3),
+)
+sanity.mistake(
+    "head-bias-forgotten",
+    "{got:,} too few, one for each class: what has the head forgotten?",
+    (COUNT - 1000, 2.3),
+)
+sanity.mistake(
+    "rows-of-width-d-forgotten",
+    "{got:,} too few, that is {rows} times d. A bias, a class token, its position, half"
+    " a norm: each has as many numbers as a token is wide. Which is missing?",
+    *((COUNT - rows * D, 2.3) for rows in range(1, 6)),
+)
+sanity.mistake(
+    "one-token-per-image",
+    "{many:,} too many, that is {rows} rows of d: how many images share a class token,"
+    " and how many a table?",
+    (COUNT + 31 * D, 2.3),
+    seen=lambda got, right: right == 0 and got < 0 and got % D == 0,
+)
+sanity.mistake(
+    "loss-of-a-hundred-classes",
+    "a loss of {got:.2f} is ln(100): how many classes do the digits have?",
+    (COUNT, log(100)),
+)
+sanity.mistake(
+    "loss-of-a-thousand-classes",
+    "a loss of {got:.2f} is ln(1000), right for the model of question 1: and for ten"
+    " classes?",
+    (COUNT, log(1000)),
+)
+sanity.mistake(
+    "probability-for-loss",
+    "{got:.1f} is the probability of the right class: what does cross-entropy make of"
+    " it?",
+    (COUNT, 0.1),
+)
+sanity.mistake(
+    "sign-of-the-log",
+    "a loss of {got:.2f} is below zero, as the log of any probability is: which sign"
+    " does a loss have?",
+    (COUNT, -log(10)),
+)
+sanity.mistake(
+    "log-of-another-base",
+    "a loss of {got:.2f}: you have the right ten, but in another unit. Which logarithm"
+    " does cross-entropy take?",
+    (COUNT, 1.0),
+    (COUNT, log(10, 2)),
+)
+
+# 6.4 The mean
 
 
-def judge_parameters(parameters, d: int) -> None:
-    """Go on if ViT-Ti was counted right, else say which term the difference is."""
-    right = 5_717_416
-    few, block = right - parameters, 12 * d * d + 13 * d
-    said = f"{few:,} too few"
-    expect(
-        few != 11 * block,
-        f"{said}, that is 11 blocks: the model has 12, and no two of them share their"
-        " weights",
-        "one-block-repeated",
-    )
-    expect(
-        few != 12 * 13 * d,
-        f"{said}, 13 d in each of 12 blocks: what in a block is no matrix?",
-        "matrices-alone-in-blocks",
-    )
-    expect(
-        few != 197 * d,
-        f"{said}, that is 197 rows of d, one for each token: the published ViT learns"
-        " where its tokens are",
-        "table-not-learned",
-    )
-    expect(
-        few != -(768 - 197) * d,
-        f"{-few:,} too many, 768 - 197 rows of d: how many tokens get a position?",
-        "table-of-pixel-rows",
-    )
-    expect(
-        few != 990 * (d + 1),
-        f"{said}, that is the head of 990 classes: how many does question 1 ask for?",
-        "head-of-ten-classes",
-    )
-    expect(
-        few != 1000,
-        f"{said}, one for each class: what has the head forgotten?",
-        "head-bias-forgotten",
-    )
-    expect(
-        few % d or not 0 < few <= 5 * d,
-        f"{said}, that is {few // d} times d. A bias, a class token, its position, half"
-        " a norm: each has as many numbers as a token is wide. Which is missing?",
-        "rows-of-width-d-forgotten",
-    )
-    expect(
-        few % d or few >= 0,
-        f"{-few:,} too many, that is {-few // d} rows of d: how many images share a"
-        " class token, and how many a table?",
-        "one-token-per-image",
-    )
-    expect(
-        few == 0,
-        f"{parameters:,}? Add up: patch embedding, class token, position table, 12"
-        f" blocks of 12 d d + 13 d, last norm, head with its bias",
-    )
+def pooled(count: int):
+    return lambda answer: answer(draw(2, 7, 5).float(), count)
 
 
-@exercise(
+mean = exercise(
     "6.4",
-    {
-        "mean-over-channels": "the last axis is the tokens",
-        "class-token-in-the-mean": "the class token is one of the patches",
-        "class-token-read": "returns the class token itself",
-        "one-patch-for-all": "returns a single patch",
-        "prefix-cut-from-the-end": "prefix tokens stand behind the patches",
-        "sum-for-mean": "returns the sum",
-        "divided-by-all-tokens": "divides by the number of all tokens",
-        "one-prefix-assumed": "there is one prefix token in every model",
+    right=lambda x, k: x[:, k:].mean(dim=1),
+    trial={
+        "this is not the mean of the patch tokens": pooled(1),
+        "one-prefix-assumed": pooled(2),
+        "with no prefix token every token is a patch, and the answer is off": pooled(0),
     },
 )
-def pool_patches(answer) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 7, 5)
-    got, right = answer(x, 1), x[:, 1:].mean(dim=1)
-
-    def is_not(other: Tensor) -> bool:
-        return got.shape != other.shape or not torch.allclose(got, other, atol=1e-5)
-
-    expect(
-        got.shape not in ((2, 6), (2, 7)),
-        f"x is b n d, {tuple(x.shape)}, and {tuple(got.shape)} came out: which of the"
-        " letters was averaged away?",
-        "mean-over-channels",
-    )
-    expect(got.shape == (2, 5), f"expected shape (2, 5), got {tuple(got.shape)}")
-    expect(
-        is_not(x.mean(dim=1)),
-        "the class token is in the mean: slice it off, or decide for it and say so",
-        "class-token-in-the-mean",
-    )
-    expect(
-        is_not(x[:, 0]),
-        "this is token 0 as it stands, the class token: nothing was averaged",
-        "class-token-read",
-    )
-    expect(
-        all(is_not(x[:, n]) for n in range(1, 7)),
-        "this is one patch as it stands: and the others?",
-        "one-patch-for-all",
-    )
-    expect(
-        is_not(x[:, :-1].mean(dim=1)),
-        "the last patch was left out and the class token kept: at which end does a"
-        " prefix stand?",
-        "prefix-cut-from-the-end",
-    )
-    expect(
-        is_not(6 * right),
-        "this is 6 times the mean: with more patches it would grow",
-        "sum-for-mean",
-    )
-    expect(
-        is_not(right * 6 / 7),
-        "6 patches were added up and divided by 7: who is the seventh?",
-        "divided-by-all-tokens",
-    )
-    expect(not is_not(right), "this is not the mean of the patch tokens")
-    two, none = answer(x, 2), answer(x, 0)
-    expect(
-        torch.allclose(two, x[:, 2:].mean(dim=1), atol=1e-5),
-        "with two prefix tokens (DeiT has two) the answer is off: use"
-        " num_prefix_tokens",
-        "one-prefix-assumed",
-    )
-    expect(
-        torch.allclose(none, x.mean(dim=1), atol=1e-5),
-        "with no prefix token every token is a patch, and the answer is off",
-    )
+mean.mistake(
+    "mean-over-channels",
+    "x is b n d, (2, 7, 5), and {got} came out: which of the letters was averaged"
+    " away?",
+    lambda x, k: x[:, k:].mean(dim=2),
+    lambda x, k: x.mean(dim=2),
+)
+mean.mistake(
+    "class-token-in-the-mean",
+    "the class token is in the mean: slice it off",
+    lambda x, k: x.mean(dim=1),
+)
+mean.mistake(
+    "class-token-read",
+    "this is token 0 as it is, the class token: nothing was averaged",
+    lambda x, k: x[:, 0],
+)
+mean.mistake(
+    "one-patch-for-all",
+    "this is one patch as it is: and the others?",
+    *(lambda x, k, n=n: x[:, n] for n in range(1, 7)),
+)
+mean.mistake(
+    "prefix-cut-from-the-end",
+    "the last patch was left out and the class token kept: at which end is a prefix?",
+    lambda x, k: x[:, :-k].mean(dim=1),
+)
+mean.mistake(
+    "sum-for-mean",
+    "this is 6 times the mean: with more patches it would grow",
+    lambda x, k: x[:, k:].sum(dim=1),
+)
+mean.mistake(
+    "divided-by-all-tokens",
+    "6 patches were added up and divided by 7: who is the seventh?",
+    lambda x, k: x[:, k:].sum(dim=1) / x.shape[1],
+)
+mean.mistake(
+    "one-prefix-assumed",
+    "with two prefix tokens (DeiT has two) the answer is off: use num_prefix_tokens",
+    lambda x, k: x[:, 1:].mean(dim=1),
+)

@@ -1,0 +1,98 @@
+"""Lesson 06: right answers in other styles, mistakes in other forms."""
+
+from math import log
+
+import torch
+from einops import reduce, repeat
+from torch import nn
+
+from course_vit.kit.checks.lesson_06 import COUNT, DECOY, STEPS, D, Prepend, moved
+
+
+class Registered(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.register_parameter("cls_token", nn.Parameter(torch.randn(dim)))
+
+    def forward(self, x):
+        return torch.cat([repeat(self.cls_token, "d -> b 1 d", b=len(x)), x], dim=1)
+
+
+class PlainWithGradient(Prepend):
+    def __init__(self, dim):
+        nn.Module.__init__(self)
+        self.cls_token = torch.zeros(1, 1, dim, requires_grad=True)
+
+
+class Detached(Prepend):
+    def forward(self, x):
+        token = self.cls_token.detach().expand(len(x), -1, -1)
+        return torch.cat([token, x], dim=1)
+
+
+class OnePerPatch(Prepend):
+    def __init__(self, dim):
+        nn.Module.__init__(self)
+        self.cls_token = nn.Parameter(torch.zeros(1, 16, dim))
+
+
+class TwoCopies(Prepend):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+def by_loop(x, num_prefix_tokens):
+    total, count = torch.zeros_like(x[:, 0]), 0
+    for n in range(num_prefix_tokens, x.shape[1]):
+        total, count = total + x[:, n], count + 1
+    return total / count
+
+
+def by_weights(x, num_prefix_tokens):
+    counts = torch.arange(x.shape[1]) >= num_prefix_tokens
+    return torch.einsum("bnd,n->bd", x, counts / counts.sum())
+
+
+RIGHT = {
+    "6.1": [Registered],
+    "6.2": [[f" {step.capitalize()}" for step in STEPS]],
+    "6.3": [(float(COUNT), 2.3)],
+    "6.4": [lambda x, k: reduce(x[:, k:], "b n d -> b d", "mean"), by_loop, by_weights],
+}
+WRONG = {
+    "6.1": [
+        (PlainWithGradient, "token-is-a-plain-tensor"),
+        (Detached, "token-cut-from-gradient"),
+        (OnePerPatch, "one-token-per-image"),
+        (TwoCopies, r"expected tokens \(3, 1 \+ 4, 5\), got \(3, 6, 5\)"),
+    ],
+    "6.2": [
+        (STEPS[:-1], "use each of"),
+        (
+            [DECOY if step == "token 0" else step for step in STEPS],
+            "reads-the-first-patch",
+        ),
+        (moved("class token", to="norm"), "positions-before-class-token"),
+        ([*STEPS[:4], "token 0", "head", "norm"], "norm-not-before-head"),
+    ],
+    "6.3": [
+        ((COUNT + 40 * D, 2.3), "one-token-per-image"),
+        ((5_700_000, log(10)), "Add up"),
+        ((COUNT, 1.5), "Which probability"),
+        ((..., 2.3), "the blank is still empty"),
+        (2.3, "cannot be read as an answer"),
+    ],
+    "6.4": [
+        (lambda x, k: reduce(x, "b n d -> b d", "mean"), "class-token-in-the-mean"),
+        (lambda x, k: x[:, k:].mean(dim=0), r"expected shape \(2, 5\), got"),
+        (lambda x, k: x[:, k:].amax(dim=1), "not the mean of the patch"),
+        (
+            lambda x, k: (x.sum(dim=1) - x[:, 0]) / (x.shape[1] - 1),
+            "one-prefix-assumed",
+        ),
+        (
+            lambda x, k: x[:, max(k, 1) :].mean(dim=1),
+            "with no prefix token every token is a patch",
+        ),
+    ],
+}
