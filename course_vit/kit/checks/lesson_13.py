@@ -1,11 +1,11 @@
 """Checks of lesson 13: the same model, and the test that shows it."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from . import exercise, expect, expect_letter, expect_raises
+from .judge import choose, draw, exercise
+
+# 13.1 The gap
 
 
 class Classifier(nn.Module):
@@ -22,129 +22,141 @@ class Classifier(nn.Module):
         return torch.cat([logits[:, :1] + self.slip, logits[:, 1:]], dim=1)
 
 
-@exercise(
-    "13.1",
-    {
-        "weights-not-carried-over": "each model may answer on weights of its own",
-        "compared-in-training-mode": "dropout does not matter for a comparison",
-        "mean-hides-the-worst": "the mean difference is as good as the largest",
-        "not-in-units-of-spread": "a difference means something without a scale",
-        "something-stayed-random": "weights that have no partner may be passed over",
-        "signed-difference": "the largest value of a difference is its largest size",
-        "changed-the-witness": "it does not matter whose weights are carried over",
-    },
-)
-def gap(answer: Any) -> None:
-    torch.manual_seed(0)
-    images = torch.randn(7, 6, dtype=torch.float64)
+def gap_by(
+    summary=lambda difference: difference.abs().max(),
+    scale=torch.std,
+    copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict()),
+    training=False,
+):
+    """A way to write exercise 13.1, right or with a mistake."""
+
+    def gap(ours, theirs, images):
+        copies(ours, theirs)
+        right = theirs.train(training)(images)
+        difference = ours.train(training)(images) - right
+        return (summary(difference) / scale(right)).item()
+
+    return gap
+
+
+def between(slip: float):
+    return lambda gap: gap(Classifier(2, slip=slip), Classifier(1), draw(7, 6))
+
+
+def kept(gap) -> Tensor:
+    """By how much the weights of `theirs` change."""
     theirs = Classifier(1)
-    before = theirs.head.weight.detach().clone()
-    first, second = Classifier(2), Classifier(2)
-    same, again = answer(first, theirs, images), answer(second, theirs, images)
-    expect(
-        torch.equal(theirs.head.weight, before),
-        "the weights of `theirs` have changed: it is the witness, carry them from it",
-        "changed-the-witness",
-    )
-    expect(
-        abs(same - again) < 1e-12,
-        f"asked twice, your gap of the same two models is {same:.2f} and {again:.2f}:"
-        " something in them is still drawn by chance",
-        "compared-in-training-mode",
-    )
-    expect(
-        abs(same) < 1e-12,
-        f"two models of the same class are {same:.2f} apart, they should be 0 apart: on"
-        " whose weights does each of them answer?",
-        "weights-not-carried-over",
-    )
-    right = theirs.eval()(images).std().item()
-    for slip in (0.3, -0.3):
-        got, true = answer(Classifier(2, slip=slip), theirs, images), 0.3 / right
-        expect(
-            abs(got - true / 5) > 1e-6,
-            f"one logit of five is off by {slip}, and your gap is {got:.3f}, a fifth of"
-            " it: four good ones must not excuse a bad one",
-            "mean-hides-the-worst",
-        )
-        expect(
-            abs(abs(got) - 0.3) > 1e-6,
-            f"one logit is off by {slip}, and that is your gap. Is this much or little?"
-            f" The logits of `theirs` spread by {right:.3f}",
-            "not-in-units-of-spread",
-        )
-        expect(
-            slip > 0 or got > 1e-6,
-            f"one logit is too low by {-slip}, and your gap is {got:.3f}: too low is as"
-            " wrong as too high",
-            "signed-difference",
-        )
-        hint = f"one logit is off by {slip}, the logits spread by {right:.3f}: expected"
-        expect(abs(got - true) < 1e-9, f"{hint} {true:.3f}, got {got:.3f}")
-    expect_raises(
-        answer,
-        (Classifier(2), Classifier(1, bias=False), images),
-        RuntimeError,
-        "a weight of ours that theirs has not, and that would stay random,",
-        "something-stayed-random",
-    )
+    gap(Classifier(2), theirs, draw(7, 6))
+    return theirs.head.weight - Classifier(1).head.weight
 
 
-@exercise(
+gap = exercise(
+    "13.1",
+    right=gap_by(),
+    trial={
+        "changed-the-witness": kept,
+        "compared-in-training-mode": lambda f: between(0.0)(f) - between(0.0)(f),
+        "weights-not-carried-over": between(0.0),
+        "one logit of five is off by 0.3: expected a gap of {right:.3f}, got"
+        " {got:.3f}": between(0.3),
+        "one logit of five is off by -0.3: expected a gap of {right:.3f}, got"
+        " {got:.3f}": between(-0.3),
+    },
+    also={
+        "a weight of ours that theirs does not have, and that would stay random,": (
+            lambda f: f(Classifier(2), Classifier(1, bias=False), draw(7, 6))
+        )
+    },
+    rtol=0.03,  # either definition of the standard deviation is good
+    atol=1e-9,
+)
+gap.mistake(
+    "weights-not-carried-over",
+    "two models of the same class are {got:.2f} apart, they should be 0 apart: on whose"
+    " weights does each of them answer?",
+    gap_by(copies=lambda ours, theirs: None),
+)
+gap.mistake(
+    "compared-in-training-mode",
+    "asked twice, your gap of the same two models differs by {got:.2f}: something in"
+    " them is still drawn by chance",
+    gap_by(training=True),
+)
+gap.mistake(
+    "mean-hides-the-worst",
+    "one logit of five is off by 0.3, and your gap is {got:.3f}, a fifth of"
+    " {right:.3f}: four good ones must not excuse a bad one",
+    gap_by(summary=lambda difference: difference.abs().mean()),
+)
+gap.mistake(
+    "not-in-units-of-spread",
+    "one logit is off by 0.3, and that is your gap. Is this much or little? In units of"
+    " the spread of the logits of `theirs` it is {right:.3f}",
+    gap_by(scale=lambda right: 1),
+)
+gap.mistake(
+    "something-stayed-random",
+    "",
+    gap_by(
+        copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict(), False)
+    ),
+)
+gap.mistake(
+    "signed-difference",
+    "one logit is too low by 0.3, and your gap is {got:.3f}: too low is as wrong as too"
+    " high",
+    gap_by(summary=torch.max),
+)
+gap.mistake(
+    "changed-the-witness",
+    "the weights of `theirs` have changed: it is the reference, carry them from it",
+    gap_by(copies=lambda ours, theirs: theirs.load_state_dict(ours.state_dict())),
+)
+
+# 13.2 What a token costs
+
+HEAD = 192 * 1000 + 1000
+cost = exercise(
     "13.2",
-    {
-        "second-head-forgotten": "both tokens share one head",
-        "position-row-forgotten": "the new token needs no place in the table",
-        "head-without-bias": "a head is its matrix only",
-        "token-forgotten": "a token that is added costs nothing itself",
-    },
+    right=2 * 192 + HEAD,
+    otherwise="not {got}: list the parts, one on a line",
 )
-def added(answer: Any) -> None:
-    head = 192 * 1000 + 1000
-    wrong = {
-        "second-head-forgotten": (
-            2 * 192,
-            "that is the token and its place; who reads it, at the other end?",
-        ),
-        "position-row-forgotten": (
-            192 + head,
-            "198 tokens enter the blocks: how many rows has the position table now?",
-        ),
-        "head-without-bias": (
-            2 * 192 + 192 * 1000,
-            "a linear map for 1000 classes: is a matrix all of it?",
-        ),
-        "token-forgotten": (head, "a head more, but what does it read?"),
-    }
-    for misconception, (value, hint) in wrong.items():
-        expect(answer != value, f"{value:,}: {hint}", misconception)
-    expect(answer == 2 * 192 + head, f"not {answer}: list the parts, one on a line")
-
-
-@exercise(
-    "13.3",
-    {
-        "a-count-shows-the-model": "the right number of weights means the right model",
-        "learning-shows-the-model": "a model that learns well has no bug",
-        "loading-shows-the-model": "weights that fit are used in the right way",
-    },
+cost.mistake(
+    "second-head-forgotten",
+    "{got:,}: that is the token and its place; who reads it, at the other end?",
+    2 * 192,
 )
-def witness(answer: Any) -> None:
-    wrong = {
-        "A": (
-            "a-count-shows-the-model",
-            "scale, order of q, k and v, eps, the path around: none of these has a"
-            " weight, so the count sees none of them",
-        ),
-        "B": (
-            "learning-shows-the-model",
-            "models with a bug learn, too, sometimes even well (lesson 4): the"
-            " optimizer works around it",
-        ),
-        "D": (
-            "loading-shows-the-model",
-            "names and shapes agree. But does the model read the rows of a matrix in"
-            " the order in which they were written?",
-        ),
-    }
-    expect_letter(answer, "C", wrong)
+cost.mistake(
+    "position-row-forgotten",
+    "{got:,}: 198 tokens enter the blocks: how many rows does the position table have"
+    " now?",
+    192 + HEAD,
+)
+cost.mistake(
+    "head-without-bias",
+    "{got:,}: a linear map for 1000 classes: is a matrix all of it?",
+    2 * 192 + 192 * 1000,
+)
+cost.mistake("token-forgotten", "{got:,}: a head more, but what does it read?", HEAD)
+
+# 13.3 The test that shows it
+
+witness = choose("13.3", "C")
+witness.mistake(
+    "a-count-shows-the-model",
+    "scale, order of q, k and v, eps, the residual connection: none of these has a"
+    " weight, so the count sees none of them",
+    "A",
+)
+witness.mistake(
+    "learning-shows-the-model",
+    "models with a bug learn, too, sometimes even well (lesson 4): the optimizer works"
+    " around it",
+    "B",
+)
+witness.mistake(
+    "loading-shows-the-model",
+    "names and shapes agree. But does the model read the rows of a matrix in the order"
+    " in which they were written?",
+    "D",
+)
