@@ -1,333 +1,356 @@
-"""Checks of lesson 11: what stands between a file of weights and a prediction."""
+"""Checks of lesson 11: what lies between a file of weights and a prediction."""
+
+import re
+from math import isqrt
+from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import NotYet, exercise, expect, expect_letter, expect_raises
+from ...pretrained import fuse_qkv
+from .judge import choose, draw, exercise
 
-
-@exercise(
-    "11.1",
-    {
-        "silence-taken-for-success": "what raises no error was loaded",
-        "weights-matched-by-order": "weights are matched by order or by shape",
-        "some-keys-always-fit": "names that mean the same are found",
-    },
+not_strict = choose("11.1", "D")
+not_strict.mistake(
+    "silence-taken-for-success",
+    "no error, true. But a layer takes weights by their name: look for the first name"
+    " of the file in the model",
+    "A",
 )
-def not_strict(answer) -> None:
-    expect_letter(
-        answer,
-        "D",
-        {
-            "A": (
-                "silence-taken-for-success",
-                "no error, true. But a layer takes weights by their name: look for the"
-                " first name of the file in the model",
-            ),
-            "B": (
-                "weights-matched-by-order",
-                "a state dict is a dictionary: what is looked up in it, a place or a"
-                " name?",
-            ),
-            "C": (
-                "some-keys-always-fit",
-                "which ones? Put both lists of names side by side and look for one that"
-                " is in both",
-            ),
-        },
-    )
+not_strict.mistake(
+    "weights-matched-by-order",
+    "a state dict is a dictionary: what is looked up in it, a place or a name?",
+    "B",
+)
+not_strict.mistake(
+    "some-keys-always-fit",
+    "which ones? Put both lists of names side by side and look for one that is in both",
+    "C",
+)
+
+# 11.2 Three layers in one
 
 
 def parts(d: int = 4) -> dict[str, Tensor]:
     """Two blocks with queries, keys and values apart, and what else a model has."""
-    torch.manual_seed(0)
-    state = {"cls_token": torch.randn(1, 1, d)}
+    state = {"cls_token": draw(1, 1, d)}
     for block in ("blocks.1.", "blocks.10."):
-        state[f"{block}norm1.weight"] = torch.randn(d)
+        state[f"{block}norm1.weight"] = draw(d, seed=len(state))
         for part in "vqk":  # a file may have them in any order
-            state[f"{block}attn.{part}.weight"] = torch.randn(d, d)
-            state[f"{block}attn.{part}.bias"] = torch.randn(d)
-        state[f"{block}attn.proj.weight"] = torch.randn(d, d)
+            state[f"{block}attn.{part}.weight"] = draw(d, d, seed=len(state))
+            state[f"{block}attn.{part}.bias"] = draw(d, seed=len(state))
+        state[f"{block}attn.proj.weight"] = draw(d, d, seed=len(state))
     return state
 
 
-@exercise(
-    "11.2",
-    {
-        "file-order-kept": "the order in the file is the order in the layer",
-        "another-order": "the order of the three does not matter",
-        "joined-side-by-side": "layers are joined along their inputs",
-        "rows-interleaved": "the three are mixed row by row",
-        "parts-left-beside": "what has been fused may stay as well",
-        "first-block-only": "all blocks have the number of the example",
-        "biases-left-out": "only matrices are fused",
-        "other-keys-lost": "only attention is wanted",
-        "fused-again": "whatever begins with q is a query",
-        "two-parts-accepted": "what is missing will be noticed later",
-        "callers-dict-emptied": "a dictionary that one is given may be used up",
-    },
-)
-def fuse_qkv(answer) -> None:
+def fused(answer) -> dict[str, Tensor]:
+    return answer(parts())
+
+
+def keys_lost(answer) -> set[str]:
+    """The keys that an answer takes away from the dictionary it is given."""
     state = parts()
-    given = dict(state)
-    fused = answer(given)
-    expect(isinstance(fused, dict), f"return a dict, got {type(fused).__name__}")
-    expect(
-        given.keys() == state.keys(),
-        "the dictionary that came in has lost keys: make a new one and leave the"
-        " caller's as it is",
-        "callers-dict-emptied",
-    )
-    expect_keys(fused, state)
-    for block in ("blocks.1.", "blocks.10."):
-        for leaf in ("weight", "bias"):
-            expect_rows(fused, state, f"{block}attn.", leaf)
-    for key, tensor in state.items():
-        kept = key not in fused or torch.equal(fused[key], tensor)
-        expect(kept, f"{key} has another value than before")
-    whole = {"blocks.0.attn.qkv.weight": torch.ones(12, 4), "norm.bias": torch.ones(4)}
-    said = "a file in which qkv is one layer already should come back as it is"
-    rule = "does your rule for q take qkv for a q?"
+    answer(state)
+    return parts().keys() - state.keys()
+
+
+def keys_with(text: str):
+    return lambda answer: sorted(key for key in fused(answer) if text in key)
+
+
+def whole(answer) -> dict[str, Any]:
+    """The shapes of what comes back for a file with one layer already, or an error."""
+    layers = {"blocks.0.attn.qkv.weight": torch.ones(12, 4), "norm.bias": torch.ones(4)}
     try:
-        again = answer(dict(whole))
+        return {key: tuple(tensor.shape) for key, tensor in answer(layers).items()}
     except Exception as error:
-        raise NotYet(f"{said}, it raised {type(error).__name__}: {rule}") from None
-    came = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in again.items())
-    kept = again.keys() == whole.keys() and all(
-        torch.equal(again[key], tensor) for key, tensor in whole.items()
-    )
-    expect(kept, f"{said}, this came back: {came}; {rule}", "fused-again")
-    what = "a block with two of the three"
-    for part in "qkv":
-        torn = {key: t for key, t in state.items() if f"10.attn.{part}." not in key}
-        expect_raises(answer, (torn,), ValueError, what, "two-parts-accepted")
+        return {"an error": type(error).__name__}
 
 
-def expect_keys(fused: dict, state: dict[str, Tensor]) -> None:
-    """One `qkv` for each block and leaf, nothing of the parts, everything else."""
-    parts_of = [key for key in state if ".attn." in key and "proj" not in key]
-    left = [key for key in parts_of if key in fused]
-    whole = [
-        f"blocks.{n}.attn.qkv.{leaf}" for n in (1, 10) for leaf in ("weight", "bias")
-    ]
-    found = [key for key in whole if key in fused]
-    expect(
-        found or not left,
-        f"expected the key {whole[0]}, got {', '.join(map(str, fused))}",
-    )
-    expect(
-        len({key.split(".")[1] for key in found}) == 2,
-        f"of the blocks 1 and 10, qkv came out as {', '.join(found) or 'nothing'}: a"
-        " model has many blocks, of any number",
-        "first-block-only",
-    )
-    expect(
-        all(key in fused for key in whole[1::2]),
-        "the matrices are fused, the biases are not: they are keys of the same layer",
-        "biases-left-out",
-    )
-    expect(
-        not left,
-        f"{', '.join(left)} came back beside the fused layer: strict loading will call"
-        " them unexpected",
-        "parts-left-beside",
-    )
-    others = [key for key in state if key not in parts_of and key not in fused]
-    expect(
-        not others,
-        f"{', '.join(others)} got lost: what is not attention belongs to the model,"
-        " too",
-        "other-keys-lost",
-    )
+def without(part: str) -> dict[str, Tensor]:
+    return {key: t for key, t in parts().items() if f"10.attn.{part}." not in key}
 
 
-def expect_rows(fused: dict, state: dict[str, Tensor], place: str, leaf: str) -> None:
-    """The rows of queries, keys and values one below the other, in this order."""
-    got = fused[f"{place}qkv.{leaf}"]
-    three = {part: state[f"{place}{part}.{leaf}"] for part in "qkv"}
-    right = torch.cat(list(three.values()))
-    expect(
-        leaf == "bias" or got.shape != (4, 12),
-        "three matrices of 4 x 4 became (4, 12): each output of the layer is a row of"
-        " its matrix, and the fused layer has three times the outputs",
-        "joined-side-by-side",
-    )
-    expect(
-        got.shape == right.shape,
-        f"{place}qkv.{leaf}: expected {tuple(right.shape)}, got {tuple(got.shape)}",
-    )
-    if torch.equal(got, right):
-        return
-    expect(
-        not torch.equal(got, torch.stack(list(three.values()), dim=1).flatten(0, 1)),
-        "rows of q, k and v take turns: then the first third, which lesson 4 reads as"
-        " the queries, holds a bit of all three",
-        "rows-interleaved",
-    )
-    expect(
-        not torch.equal(got, torch.cat([three[part] for part in "vqk"])),
-        "the three stand as they came in this dictionary, values first: whose order"
-        " counts, the file's or the layer's?",
-        "file-order-kept",
-    )
-    blocks = sorted(got.flatten().tolist()) == sorted(right.flatten().tolist())
-    expect(
-        not blocks,
-        "all numbers are there, in another order: lesson 4 takes the first third for"
-        " the queries, the second for the keys",
-        "another-order",
-    )
-    raise NotYet(f"{place}qkv.{leaf} does not hold the numbers of its q, k and v")
+def joined(
+    order: str = "qkv",
+    join=torch.cat,
+    torn: str = r"(.*\.attn\.)[qkv]\.(weight|bias)",
+    kept=lambda key, state: ".attn.q." not in key,
+    lenient: bool = False,
+):
+    """A way to write exercise 11.2, right or with a mistake."""
+
+    def answer(state_dict):
+        found: dict[str, Tensor] = {}
+        for key, tensor in state_dict.items():
+            match = re.fullmatch(torn, key)
+            if not match:
+                found |= {key: tensor} if kept(key, state_dict) else {}
+                continue
+            names = [f"{match[1]}{part}.{match[2]}" for part in order]
+            if lenient:
+                names = [name for name in names if name in state_dict]
+            if missing := [name for name in names if name not in state_dict]:
+                raise ValueError(f"there is no {missing}")
+            three = [state_dict[name] for name in names]
+            found[f"{match[1]}qkv.{match[2]}"] = join(three)
+        return found
+
+    return answer
 
 
-def by_columns(position: Tensor, old: tuple, new: tuple) -> Tensor:
-    """The referee: prefix rows as they are, every column of the rest one picture."""
+layer = exercise(
+    "11.2",
+    right=fuse_qkv,
+    trial={
+        "return a dict, got {got}": lambda f: type(fused(f)).__name__,
+        "callers-dict-emptied": keys_lost,
+        "expected the key blocks.1.attn.qkv.weight, got {keys}": keys_with(
+            "qkv.weight"
+        ),
+        "biases-left-out": keys_with("qkv.bias"),
+        "parts-left-beside": lambda f: sorted(
+            key for key in fused(f) if re.search(r"attn\.[qkv]\.", key)
+        ),
+        "other-keys-lost": lambda f: sorted(fused(f)),
+        "blocks.1.attn.qkv.weight: expected {right}, got {got}": (
+            lambda f: tuple(fused(f)["blocks.1.attn.qkv.weight"].shape)
+        ),
+        "blocks.1.attn.qkv.weight does not hold the numbers of its q, k and v": (
+            lambda f: fused(f)["blocks.1.attn.qkv.weight"]
+        ),
+        "a key has another value than before": fused,
+        "fused-again": whole,
+    },
+    also={
+        "a block with two of the three (no queries)": lambda f: f(without("q")),
+        "a block with two of the three (no keys)": lambda f: f(without("k")),
+        "a block with two of the three (no values)": lambda f: f(without("v")),
+    },
+    measures={
+        "keys": lambda got, right: ", ".join(got) or "none with qkv",
+        "lost": lambda got, right: ", ".join(set(right) - set(got)),
+    },
+)
+layer.mistake(
+    "file-order-kept",
+    "the three are in the order of this dictionary, values first: whose order counts,"
+    " the file's or the layer's?",
+    joined("vqk"),
+)
+layer.mistake(
+    "another-order",
+    "all numbers are there, in another order: lesson 4 takes the first third for the"
+    " queries, the second for the keys",
+    *(joined(order) for order in ("kqv", "qvk", "vkq", "kvq")),
+)
+layer.mistake(
+    "joined-side-by-side",
+    "three matrices of 4 x 4 became (4, 12): each output of the layer is a row of its"
+    " matrix, and the fused layer has three times the outputs",
+    joined(join=lambda three: torch.cat(three, dim=-1)),
+)
+layer.mistake(
+    "rows-interleaved",
+    "rows of q, k and v take turns: then the first third, which lesson 4 reads as the"
+    " queries, holds a bit of all three",
+    joined(join=lambda three: torch.stack(three, dim=1).flatten(0, 1)),
+)
+layer.mistake(
+    "parts-left-beside",
+    "{keys} came back beside the fused layer: strict loading will call them unexpected",
+    lambda state: state | fuse_qkv(state),
+)
+layer.mistake(
+    "first-block-only",
+    "of the blocks 1 and 10, qkv came out as {keys}: a model has many blocks, of any"
+    " number",
+    joined(torn=r"(blocks\.1\.attn\.)[qkv]\.(weight|bias)", kept=lambda *_: True),
+)
+layer.mistake(
+    "biases-left-out",
+    "the matrices are fused, the biases are not: they are keys of the same layer",
+    joined(torn=r"(.*\.attn\.)[qkv]\.(weight)", kept=lambda *_: True),
+)
+layer.mistake(
+    "other-keys-lost",
+    "{lost} got lost: what is not attention belongs to the model, too",
+    joined(kept=lambda key, state: "attn" in key),
+)
+layer.mistake(
+    "fused-again",
+    "a file in which qkv is one layer already should come back as it is, this came"
+    " back: {got}; does your rule for q take qkv for a q?",
+    joined(torn=r"(.*\.attn\.)[qkv].*\.(weight|bias)"),
+)
+layer.mistake(
+    "two-parts-accepted",
+    "a block with two of the three should raise ValueError, and this came back: {keys}",
+    joined(lenient=True),
+    seen=lambda got, right: isinstance(right, ValueError) and isinstance(got, dict),
+)
+
+
+@layer.wrong
+def callers_dict_emptied(state):
+    """the dictionary that came in has lost keys: make a new one and leave the caller's
+    as it is"""
+    found = fuse_qkv(state)
+    state.clear()
+    return found
+
+
+# 11.3 Another grid
+
+
+def stretched(position, old, new, prefix=None, read=None, mode="bicubic", last=False):
+    """Exercise 11.3, right or with a mistake."""
+    prefix = position.shape[1] - old[0] * old[1] if prefix is None else prefix
+    rows = rearrange(position[:, prefix:], "1 n d -> 1 d n")
+    grid = F.interpolate(rows.unflatten(2, read or old), size=new, mode=mode)
+    both = [position[:, :prefix], grid.flatten(2).mT]
+    return torch.cat(both[::-1] if last else both, dim=1)
+
+
+def guessed(position, old, new):
+    """No prefix where the number of rows is a square, else one row."""
+    rows = position.shape[1]
+    prefix = int(isqrt(rows) ** 2 != rows)
+    side = isqrt(rows - prefix)
+    return stretched(position, old, new, prefix, (side, side))
+
+
+def reshaped(position, old, new, back=False):
     prefix = position.shape[1] - old[0] * old[1]
-    columns = [
-        F.interpolate(column.reshape(1, 1, *old), size=new, mode="bicubic").flatten()
-        for column in position[0, prefix:].T
-    ]
-    return torch.cat([position[0, :prefix], torch.stack(columns, dim=1)])[None]
+    pictures = position[:, prefix:].reshape(1, -1, *old)
+    grid = F.interpolate(pictures, size=new, mode="bicubic")
+    rows = grid.reshape(1, 60, -1) if back else grid.flatten(2).mT
+    return torch.cat([position[:, :prefix], rows], dim=1)
 
 
-@exercise(
-    "11.3",
-    {
-        "prefix-guessed-from-square": "a number of rows tells whether there is a class"
-        " token",
-        "one-prefix-row-always": "there is one row before the patches, always",
-        "prefix-rows-dropped": "only patches have positions",
-        "only-one-prefix-row-kept": "whatever stands before the patches is one row",
-        "prefix-rows-moved-last": "the rows before the patches may stand anywhere",
-        "prefix-rows-taken-last": "the rows that are left over are the last ones",
-        "new-grid-exchanged": "6 x 10 and 10 x 6 are one grid",
-        "rows-and-columns-exchanged": "a grid of 5 x 3 is one of 3 x 5",
-        "reshape-into-pictures": "reshape makes a picture of every column",
-        "other-interpolation": "any way to enlarge a picture is the same",
-    },
-)
-def stretch(answer) -> None:
-    torch.manual_seed(0)
-    for prefix, old in ((1, (4, 4)), (0, (4, 4)), (1, (5, 3)), (2, (4, 4))):
-        table = torch.randn(1, prefix + old[0] * old[1], 6)
-        rows = "1 row" if prefix == 1 else f"{prefix} rows"
-        what = f"{old[0]} x {old[1]} places and {rows} before them"
+def table(prefix: int, old: tuple[int, int]) -> Tensor:
+    return draw(1, prefix + old[0] * old[1], 6)
+
+
+def larger(prefix: int, *old: int):
+    return lambda answer: answer(table(prefix, old), old, (6, 10))
+
+
+def count(prefix: int, *old: int):
+    """How many rows came back, or that there was an error."""
+
+    def run(answer) -> Any:
         try:
-            got = answer(table, old, (6, 10))
-        except Exception as error:
-            if (prefix, old) == (1, (4, 4)):
-                raise
-            got = f"it raised {type(error).__name__}"
-        expect_kept(got, table, prefix, old, what)
-        expect_stretched(got, table, prefix, old)
+            return larger(prefix, *old)(answer).shape[1]
+        except NotImplementedError:
+            raise
+        except Exception:
+            return "an error and no"
+
+    return run
 
 
-def expect_kept(got, table: Tensor, prefix: int, old: tuple, what: str) -> None:
-    """The rows of the prefix, and 60 behind them."""
-    said = f"a table of {table.shape[1]} rows, {what}"
-    rows = got.shape[1] if isinstance(got, Tensor) else -1
-    seen = got if rows < 0 else f"{rows} rows came back"
-    square = old != (4, 4)  # where the number of rows is a square, and misleads
-    expect(
-        rows != 60 or not prefix or square,
-        f"{said}: {seen}, and 60 are the new grid alone. The others have a position,"
-        " too",
-        "prefix-rows-dropped",
-    )
-    expect(
-        not square or rows == 60 + prefix,
-        f"{said}: {seen}. {table.shape[1]} is a square number, and no class token"
-        " follows from that; who knows the old grid?",
-        "prefix-guessed-from-square",
-    )
-    expect(
-        prefix or rows == 60,
-        f"{said}: {seen}, 60 were asked for. How many rows does the old grid leave"
-        " over?",
-        "one-prefix-row-always",
-    )
-    expect(
-        prefix != 2 or rows == 62,
-        f"{said}: {seen}, 2 + 60 were asked for. DeiT has a distillation token",
-        "only-one-prefix-row-kept",
-    )
-    expect(rows == 60 + prefix, f"{said}: {seen}, {prefix} + 60 were asked for")
-
-
-def expect_stretched(got: Tensor, table: Tensor, prefix: int, old: tuple) -> None:
-    right = by_columns(table, old, (6, 10))
-    if torch.allclose(got, right, atol=1e-5):
-        return
-    last = torch.cat([right[:, prefix:], right[:, :prefix]], dim=1)
-    expect(
-        not torch.allclose(got, last, atol=1e-5),
-        "the rows that are no places stand last now, and the model adds the first row"
-        " to its class token",
-        "prefix-rows-moved-last",
-    )
-    expect(
-        not prefix or not torch.equal(got[:, :prefix], table[:, -prefix:]),
-        "the rows kept aside are the last ones of the table: class and distillation"
-        " token stand first",
-        "prefix-rows-taken-last",
-    )
-    turned = by_columns(table, old, (10, 6))
-    expect(
-        not torch.allclose(got, turned, atol=1e-5),
-        "the 60 places are laid out as 10 rows of 6, and 6 rows of 10 were asked for",
-        "new-grid-exchanged",
-    )
-    flipped = by_columns(table, old[::-1], (6, 10))
-    expect(
-        old[0] == old[1] or not torch.allclose(got, flipped, atol=1e-5),
-        "a grid of 5 rows and 3 columns was read as 3 rows and 5 columns: its patches"
-        " come in reading order",
-        "rows-and-columns-exchanged",
-    )
-    scrambled = F.interpolate(
-        table[:, prefix:].reshape(1, 6, *old), size=(6, 10), mode="bicubic"
-    )
-    ways = (scrambled.flatten(2).mT, scrambled.reshape(1, 60, 6))
-    expect(
-        not any(torch.allclose(got[:, prefix:], way, atol=1e-4) for way in ways),
-        "the numbers of one place lie side by side in the table; a reshape to pictures"
-        " cuts across them. Lesson 2 had a word that moves axes by name",
-        "reshape-into-pictures",
-    )
-    raise NotYet(
-        f"{prefix} + 60 rows came back, but not the numbers of the bicubic stretching"
-        " in the question",
-        "other-interpolation",
-    )
-
-
-@exercise(
-    "11.4",
-    {
-        "small-loss-from-a-random-head": "a head that was never trained costs a little",
-        "small-loss-from-exchanged-layers": "attention that asks with the wrong layer"
-        " costs a little",
-        "small-loss-from-unscaled-images": "numbers 255 times too large cost a little",
+grid = exercise(
+    "11.3",
+    right=stretched,
+    trial={
+        "a table of 17 rows, 4 x 4 places and 1 row before them: {got} rows came back,"
+        " 1 + 60 were asked for": lambda f: larger(1, 4, 4)(f).shape[1],
+        "a table of 16 rows, 4 x 4 places and no row before them: {got} rows came back,"
+        " 60 were asked for": count(0, 4, 4),
+        "a table of 16 rows, 5 x 3 places and 1 row before them: {got} rows came back,"
+        " 1 + 60 were asked for": count(1, 5, 3),
+        "a table of 18 rows, 4 x 4 places and 2 rows before them: {got} rows came back,"
+        " 2 + 60 were asked for": count(2, 4, 4),
+        "other-interpolation": larger(1, 4, 4),
+        "rows-and-columns-exchanged": larger(1, 5, 3),
+        "2 + 60 rows came back, but not the right ones": larger(2, 4, 4),
     },
 )
-def what_to_suspect(answer) -> None:
-    expect_letter(
-        answer,
-        "B",
-        {
-            "A": (
-                "small-loss-from-a-random-head",
-                "a thousand classes, and a head that knows none of them: how many would"
-                " it name rightly?",
-            ),
-            "C": (
-                "small-loss-from-exchanged-layers",
-                "section 11.3 tried that: how much was left?",
-            ),
-            "D": (
-                "small-loss-from-unscaled-images",
-                "look at the last column of the figure: does that cost four points?",
-            ),
-        },
-    )
+grid.mistake(
+    "prefix-rows-dropped",
+    "a table of 17 rows, 4 x 4 places and 1 row before them: {got} rows came back, and"
+    " 60 are the new grid alone. The others have a position, too",
+    lambda *given: stretched(*given)[:, -60:],
+)
+grid.mistake(
+    "one-prefix-row-always",
+    "a table of 16 rows, 4 x 4 places and no row before them: {got} rows came back, 60"
+    " were asked for. How many rows does the old grid leave over?",
+    lambda *given: stretched(*given, prefix=1),
+)
+grid.mistake(
+    "prefix-guessed-from-square",
+    "a table of 16 rows, 5 x 3 places and 1 row before them: {got} rows came back. 16"
+    " is a square number, and no class token follows from that; who knows the old"
+    " grid?",
+    guessed,
+)
+grid.mistake(
+    "only-one-prefix-row-kept",
+    "a table of 18 rows, 4 x 4 places and 2 rows before them: {got} rows came back, 2 +"
+    " 60 were asked for. DeiT has a distillation token",
+    lambda *given: stretched(*given)[:, -61:],
+)
+grid.mistake(
+    "prefix-rows-moved-last",
+    "the rows that are no places come last now, and the model adds the first row to its"
+    " class token",
+    lambda *given: stretched(*given, last=True),
+)
+
+
+@grid.wrong
+def prefix_rows_taken_last(position, old, new):
+    """the rows kept aside are the last ones of the table: class and distillation token
+    come first"""
+    prefix = position.shape[1] - old[0] * old[1]
+    return stretched(position.roll(prefix, dims=1), old, new)
+
+
+grid.mistake(
+    "new-grid-exchanged",
+    "the 60 places are laid out as 10 rows of 6, and 6 rows of 10 were asked for",
+    lambda position, old, new: stretched(position, old, new[::-1]),
+)
+grid.mistake(
+    "rows-and-columns-exchanged",
+    "a grid of 5 rows and 3 columns was read as 3 rows and 5 columns: its patches come"
+    " in reading order",
+    lambda position, old, new: stretched(position, old[::-1], new),
+)
+grid.mistake(
+    "reshape-into-pictures",
+    "the numbers of one place are side by side in the table; a reshape to pictures cuts"
+    " across them. Lesson 2 had a word that moves axes by name",
+    reshaped,
+    lambda *given: reshaped(*given, back=True),
+)
+grid.mistake(
+    "other-interpolation",
+    "1 + 60 rows came back, but not the numbers of the bicubic stretching in the"
+    " question",
+    lambda *given: stretched(*given, mode="bilinear"),
+)
+
+# 11.4 Four points too few
+
+four_points = choose("11.4", "B")
+four_points.mistake(
+    "small-loss-from-a-random-head",
+    "a thousand classes, and a head that knows none of them: how many would it name"
+    " rightly?",
+    "A",
+)
+four_points.mistake(
+    "small-loss-from-exchanged-layers",
+    "section 11.3 tried that: how much was left?",
+    "C",
+)
+four_points.mistake(
+    "small-loss-from-unscaled-images",
+    "look at the last column of the figure: does that cost four points?",
+    "D",
+)
