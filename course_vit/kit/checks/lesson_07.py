@@ -1,15 +1,16 @@
 """Checks of lesson 07: training."""
 
 import math
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import exercise, expect, expect_letter, probes
-from .probes import trying
+from ...training import cross_entropy, train_step
+from .judge import choose, exercise, expect
+
+# 7.1 One step
 
 
 def loss(images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -25,11 +26,10 @@ def loss(images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
 class Rehearsal:
     """A small network, one batch that it can learn by heart, and a look at a step."""
 
-    def __init__(self) -> None:
-        torch.manual_seed(0)
+    def __init__(self, scale: float = 1.0) -> None:
         layers = nn.Flatten(), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 3)
         self.model = nn.Sequential(*layers)
-        self.images, self.labels = torch.rand(12, 1, 4, 4), torch.arange(12) % 3
+        self.images, self.labels = scale * torch.rand(12, 1, 4, 4), torch.arange(12) % 3
         self.weights = list(self.model.parameters())
         self.optimizer = torch.optim.SGD(self.weights, lr=0.0)
         self.weights[0].register_hook(lambda _: self.calls.append("backward"))
@@ -44,265 +44,292 @@ class Rehearsal:
         ]
         self.met = torch.cat([grad.detach().flatten() for grad in grads])
 
-    def step(
-        self, answer, clip_norm: float = 1e3, lr: float = 0.0, loss: Callable = loss
-    ):
+    def step(self, answer, *options: Any, lr: float = 0.0) -> Any:
         """What the answer returns; `calls` and `met` say what it did."""
         self.calls, self.optimizer.param_groups[0]["lr"] = [], lr
         batch = self.images, self.labels
-        return answer(self.model, self.optimizer, *batch, loss, clip_norm)
-
-    def right(self) -> tuple[float, Tensor]:
-        """The loss as it is now, and its gradient."""
-        value = loss(self.images, self.model(self.images), self.labels)
-        grads = torch.autograd.grad(value, self.weights)
-        return value.item(), torch.cat([grad.flatten() for grad in grads])
+        return answer(self.model, self.optimizer, *batch, *options)
 
 
-@exercise(
-    "7.1",
-    {
-        "loss-arguments-exchanged": "the loss gets images, outputs and labels in"
-        " another order",
-        "backward-left-out": "the loss is computed and never sent back",
-        "step-left-out": "the gradient is computed, the optimizer never moves a weight",
-        "step-before-backward": "the optimizer moves before the gradient is there",
-        "gradient-emptied-before-step": "the gradient is emptied between backward and"
-        " step",
-        "gradient-never-emptied": "each backward replaces the gradient, so there is"
-        " nothing to empty",
-        "loss-kept-as-tensor": "the loss comes back with its graph, which stays in"
-        " memory",
-        "loss-times-batch": "the loss is a sum over the batch, though it is a mean",
-        "loss-measured-after-step": "the loss that comes back is that of the moved"
-        " weights",
-        "clipped-entry-by-entry": "clipping cuts every number of the gradient, not its"
-        " length",
-        "gradient-not-clipped": "the gradient is shortened too late or not at all",
-        "nothing-checked-before-step": "a loss of nan does no harm to the weights",
-        "only-loss-checked": "a finite loss has a finite gradient",
-        "only-gradient-checked": "a finite gradient has a finite loss",
-        "infinity-let-through": "only nan is not finite",
-        "missing-step-unsaid": "nobody needs to hear that a step was left out",
-        "broken-gradient-left-behind": "emptying at the end of a step is enough, also"
-        " when it ends early",
-    },
-)
-def train_step(answer) -> None:
+def moves(answer) -> str:
+    """What an answer did, in words."""
     on = Rehearsal()
-    value, gradient = on.right()
-    got = on.step(answer)
-    expect_moves(on)
-    expect(
-        isinstance(got, float),
-        f"return a float, such as .item() gives, got {type(got)}",
-        "loss-kept-as-tensor",
-    )
-    expect(
-        abs(got - 12 * value) > 1e-4,
-        f"the loss of 12 images was {value:.3f}, you returned {got:.3f}: it is a mean"
-        " already",
-        "loss-times-batch",
-    )
-    expect(abs(got - value) < 1e-5, f"the loss was {value:.3f}, you returned {got:.3f}")
-    expect(same(on.met, gradient), "the optimizer meets a gradient of something else")
-    on.step(answer)
-    expect(
-        not same(on.met, 2 * gradient),
-        "at the second step the gradient is twice as long: backward adds to what is"
-        " there. Empty it first",
-        "gradient-never-emptied",
-    )
-    expect(same(on.met, gradient), "two equal steps, two gradients: why?")
-    expect_short(on, answer)
-    value, _ = on.right()
-    got = on.step(answer, lr=0.5)
-    expect(
-        abs(got - value) < 1e-5,
-        f"the loss before the step was {value:.3f}, you returned {got:.3f}: the step"
-        " had moved the weights by then",
-        "loss-measured-after-step",
-    )
-    expect_careful(on, answer)
-    expect_by_heart(answer)
-    expect_usual_case(answer)
+    on.step(answer, loss, 1e3)
+    calls = [call for call in on.calls if on.calls.count(call) == 1]
+    if calls == ["backward", "step"] and not on.met.any():
+        return "step without gradient"
+    return " ".join(on.calls) or "nothing"
 
 
-same = partial(probes.same, atol=1e-6, rtol=1e-3)
+def returned(lr: float = 0.0):
+    return lambda answer: Rehearsal().step(answer, loss, 1e3, lr=lr)
 
 
-def expect_moves(on: Rehearsal) -> None:
-    """One backward, then one step that has something to go by."""
-    expect(
-        "backward" in on.calls,
-        "no gradient was computed: was backward called?",
-        "backward-left-out",
-    )
-    expect(
-        "step" in on.calls,
-        "the gradient is there, and every weight stays where it was: a call is missing",
-        "step-left-out",
-    )
-    expect(
-        on.calls.index("backward") < on.calls.index("step"),
-        "the optimizer moves first and the gradient comes afterwards: it goes by the"
-        " batch before, or by nothing",
-        "step-before-backward",
-    )
-    expect(
-        on.met.norm() > 0,
-        "the optimizer meets a gradient of 0: when was it emptied?",
-        "gradient-emptied-before-step",
-    )
+def met(*options: Any, times: int = 1, scale: float = 1.0):
+    """The gradient that the last of some equal steps was given."""
+
+    def run(answer) -> Tensor:
+        on = Rehearsal(scale)
+        for _ in range(times):
+            on.step(answer, *options)
+        return on.met
+
+    return run
 
 
-def expect_short(on: Rehearsal, answer) -> None:
-    on.step(answer, clip_norm=0.01)
+def clipped(answer) -> str:
+    """What a step with clip_norm=0.01 does to a longer gradient."""
+    on = Rehearsal()
+    on.step(answer, loss, 0.01)
     length, largest = on.met.norm().item(), on.met.abs().max().item()
-    expect(
-        length < 0.011 or largest > 0.011,
-        f"clip_norm=0.01, and no number of the gradient is larger; but its length is"
-        f" {length:.2f}. The length is to be shortened, so that the direction stays",
-        "clipped-entry-by-entry",
-    )
-    expect(
-        length < 0.011,
-        f"clip_norm=0.01, but the optimizer meets a gradient of length {length:.2f}",
-        "gradient-not-clipped",
-    )
+    if length < 0.011:
+        return "shortened"
+    return f"{length:.2f}" + (", with small numbers" if largest < 0.011 else "")
 
 
-def expect_careful(on: Rehearsal, answer) -> None:
-    """No step is taken on what is not finite, and the next one is sound again."""
-    losses = {
-        "nothing-checked-before-step": (
-            lambda images, outputs, labels: outputs.sum() * math.nan,
-            "loss and gradient were nan, and the optimizer took a step: now every"
-            " weight is nan, too. Look before you step",
-        ),
-        "only-loss-checked": (
-            lambda images, outputs, labels: (0 * outputs).abs().sqrt().sum(),
-            "a loss of 0 with a gradient of nan (the root of 0 does it), and the"
-            " optimizer took a step: look at the length as well",
-        ),
-        "only-gradient-checked": (
-            lambda images, outputs, labels: outputs.sum() + math.nan,
-            "a loss of nan with a finite gradient, and the optimizer took a step: look"
-            " at the loss as well",
-        ),
-        "infinity-let-through": (
-            lambda images, outputs, labels: outputs.sum() + math.inf,
-            "a loss of inf, and the optimizer took a step: nan is not the only number"
-            " that is not finite",
-        ),
-    }
-    said = []
-    for misconception, (broken, hint) in losses.items():
-        said.append(on.step(answer, loss=broken))
-        expect("step" not in on.calls, hint, misconception)
-    expect(
-        all(math.isnan(value) for value in said),
-        f"no step was taken: say so with nan; you returned {said[0]} for a loss of nan,"
-        f" {said[-1]} for one of inf",
-        "missing-step-unsaid",
-    )
-    on.step(answer)
-    expect(
-        "step" in on.calls,
-        "after one broken loss no step is taken any more: the nan is still in the"
-        " gradients. Who empties them if a step ends early?",
-        "broken-gradient-left-behind",
-    )
+BROKEN = {
+    "nan": lambda images, outputs, labels: outputs.sum() * math.nan,
+    "gradient": lambda images, outputs, labels: (0 * outputs).abs().sqrt().sum(),
+    "loss": lambda images, outputs, labels: outputs.sum() + math.nan,
+    "inf": lambda images, outputs, labels: outputs.sum() + math.inf,
+}
 
 
-def expect_by_heart(answer) -> None:
+def steps_on(name: str):
+    def run(answer) -> bool:
+        on = Rehearsal()
+        on.step(answer, BROKEN[name], 1e3)
+        return "step" in on.calls
+
+    return run
+
+
+def said(answer) -> list[str]:
     on = Rehearsal()
-    first, _ = on.right()
+    return [str(on.step(answer, BROKEN[name], 1e3)) for name in ("nan", "inf")]
+
+
+def goes_on(answer) -> bool:
+    on = Rehearsal()
+    for each in (BROKEN["nan"], loss):
+        on.step(answer, each, 1e3)
+    return "step" in on.calls
+
+
+def by_heart(answer) -> str:
+    """How the loss goes in 100 steps on one batch."""
+    on = Rehearsal()
     moving = torch.optim.AdamW(on.weights, lr=0.03)
-    for _ in range(100):
-        last = answer(on.model, moving, on.images, on.labels, loss, 1.0)
-    expect(
-        last < 0.1,
-        f"100 steps on one batch: the loss went from {first:.2f} to {last:.2f}, not to"
-        " 0. That is a bug, not too small a model: does your step change more than the"
-        " weights?",
-    )
+    batch = on.images, on.labels
+    losses = [answer(on.model, moving, *batch, loss, 1.0) for _ in range(100)]
+    end = "0" if losses[-1] < 0.1 else f"{losses[-1]:.2f}"
+    return f"from {losses[0]:.2f} to {end}"
 
 
-def expect_usual_case(answer) -> None:
-    """Cross-entropy and a length of 1 if nothing is said; inf shortens nothing."""
-    on = Rehearsal()
-    _, gradient = on.right()
-    on.step(answer, clip_norm=math.inf)
-    expect(
-        same(on.met, gradient),
+def both(value, length):
+    return (value + length).isfinite()
+
+
+def step(
+    moves="zero forward backward clip look step",
+    finite=both,
+    give=torch.Tensor.item,
+    of=lambda loss: loss,
+):
+    """A way to write exercise 7.1: its moves in some order, right or with a mistake."""
+
+    def answer(model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0):
+        weights, length = list(model.parameters()), torch.zeros(())
+        for move in moves.split():
+            match move:
+                case "zero":
+                    optimizer.zero_grad()
+                case "forward":
+                    value = of(loss)(images, model(images), labels)
+                case "backward":
+                    value.backward()
+                case "clip":
+                    length = nn.utils.clip_grad_norm_(weights, clip_norm)
+                case "clip-values":
+                    nn.utils.clip_grad_value_(weights, clip_norm)
+                case "look" if not finite(value, length):
+                    return math.nan
+                case "step":
+                    optimizer.step()
+                case "fade":
+                    for p in weights:
+                        p.grad = None if p.grad is None else p.grad / 2
+        return give(value)
+
+    return answer
+
+
+one_step = exercise(
+    "7.1",
+    right=train_step,
+    trial={
+        "your step made these moves: {got}; right is {right}": moves,
+        "return a float, such as .item() gives, got {got}": (
+            lambda f: type(returned()(f)).__name__
+        ),
+        "the loss was {right:.3f}, you returned {got:.3f}": returned(),
+        "the optimizer meets a gradient of something else": met(loss, 1e3),
+        "two equal steps, two gradients: why?": met(loss, 1e3, times=2),
+        "gradient-not-clipped": clipped,
+        "loss-measured-after-step": returned(lr=0.5),
+        "nothing-checked-before-step": steps_on("nan"),
+        "only-loss-checked": steps_on("gradient"),
+        "only-gradient-checked": steps_on("loss"),
+        "infinity-let-through": steps_on("inf"),
+        "missing-step-unsaid": said,
+        "broken-gradient-left-behind": goes_on,
+        "100 steps on one batch: the loss went {got}, not to 0. That is a bug, not too"
+        " small a model: does your step change more than the weights?": by_heart,
         "clip_norm=math.inf: no gradient is longer than that, and still the optimizer"
-        " meets another one",
-    )
-    on.images = 100 * on.images
-    value, gradient = on.right()
-    on.calls = []
-    with trying("a call without a loss and a clip_norm, which have their defaults,"):
-        got = answer(on.model, on.optimizer, on.images, on.labels)
-    expect(
-        abs(got - value) < 1e-4 * max(1.0, value),
-        f"without a loss the mean cross-entropy is meant: it was {value:.3f}, you"
-        f" returned {got:.3f}",
-    )
-    expect(
-        same(on.met, gradient / max(1.0, gradient.norm().item())),
-        f"without a clip_norm a gradient of length {gradient.norm():.1f} is shortened"
-        f" to 1, the optimizer meets one of {on.met.norm():.1f}",
-    )
-
-
-@exercise(
-    "7.2",
-    {
-        "more-tokens-are-better": "the finer the cut, the more a model knows",
-        "few-tokens-say-little": "four tokens cannot hold what a digit is",
-        "patch-size-is-a-constant": "a patch has 16 pixels, whatever the image",
+        " meets another one": met(loss, math.inf),
     },
+    also={
+        "the loss of a call without a loss (the mean cross-entropy is meant) and a"
+        " clip_norm": lambda f: Rehearsal(100.0).step(f),
+        "the length of the gradient of such a call (shortened to 1)": (
+            lambda f: met(scale=100.0)(f).norm().item()
+        ),
+    },
+    otherwise="expected {right:.3f}, got {got:.3f}",
+    rtol=1e-3,
+    atol=1e-5,
 )
-def patch_size(answer) -> None:
-    wrong = {
-        "A": (
-            "more-tokens-are-better",
-            "more tokens can say more, but 16 already hold every pixel: look at the"
-            " numbers of the stored run",
-        ),
-        "B": (
-            "few-tokens-say-little",
-            "on photographs, yes. But these digits are centred and fill the image: a"
-            " pixel of patch 2 is always at the same place of the digit",
-        ),
-        "D": (
-            "patch-size-is-a-constant",
-            "16 pixels are more than the whole image. How many tokens can then attend"
-            " to each other?",
-        ),
-    }
-    expect_letter(answer, "C", wrong)
+one_step.mistake(
+    "loss-arguments-exchanged",
+    "the loss takes images, outputs, labels, in this order",
+    step(of=lambda loss: lambda images, outputs, labels: loss(outputs, images, labels)),
+)
+one_step.mistake(
+    "backward-left-out",
+    "no gradient was computed: was backward called?",
+    step("zero forward clip look step"),
+    step("zero forward"),
+)
+one_step.mistake(
+    "step-left-out",
+    "the gradient is there, and every weight stays where it was: a call is missing",
+    step("zero forward backward clip look"),
+)
+one_step.mistake(
+    "step-before-backward",
+    "the optimizer moves first and the gradient comes afterwards: it goes by the batch"
+    " before, or by nothing",
+    step("zero forward step backward"),
+)
+one_step.mistake(
+    "gradient-emptied-before-step",
+    "the optimizer meets a gradient of 0: when was it emptied?",
+    step("forward backward clip look zero step"),
+)
+one_step.mistake(
+    "loss-kept-as-tensor",
+    "return a float, such as .item() gives, got a {got}",
+    step(give=lambda value: value),
+)
+one_step.mistake(
+    "loss-times-batch",
+    "the loss of 12 images was {right:.3f}, you returned {got:.3f}: it is a mean"
+    " already",
+    step(give=lambda value: 12 * value.item()),
+)
+one_step.mistake(
+    "gradient-never-emptied",
+    "at the second step the gradient is twice as long: backward adds to what is there."
+    " Empty it first",
+    step("forward backward clip look step"),
+)
+one_step.mistake(
+    "clipped-entry-by-entry",
+    "clip_norm=0.01, but the length of the gradient is {got}. The length is to be"
+    " shortened, so that the direction stays",
+    step("zero forward backward clip-values look step"),
+)
+one_step.mistake(
+    "gradient-not-clipped",
+    "clip_norm=0.01, but the optimizer meets a gradient of length {got}",
+    step("zero forward backward look step clip"),
+)
 
+
+@one_step.wrong
+def loss_measured_after_step(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """the loss before the step was {right:.3f}, you returned {got:.3f}: the step had
+    moved the weights by then"""
+    train_step(model, optimizer, images, labels, loss, clip_norm)
+    return loss(images, model(images), labels).item()
+
+
+one_step.mistake(
+    "nothing-checked-before-step",
+    "loss and gradient were nan, and the optimizer took a step: now every weight is"
+    " nan, too. Look before you step",
+    step("zero forward backward clip step"),
+)
+one_step.mistake(
+    "only-loss-checked",
+    "a loss of 0 with a gradient of nan (the root of 0 does it), and the optimizer took"
+    " a step: look at the length as well",
+    step(finite=lambda value, length: value.isfinite()),
+)
+one_step.mistake(
+    "only-gradient-checked",
+    "a loss of nan with a finite gradient, and the optimizer took a step: look at the"
+    " loss as well",
+    step(finite=lambda value, length: length.isfinite()),
+)
+one_step.mistake(
+    "infinity-let-through",
+    "a loss of inf, and the optimizer took a step: nan is not the only number that is"
+    " not finite",
+    step(finite=lambda value, length: not (value + length).isnan()),
+)
+one_step.mistake(
+    "missing-step-unsaid",
+    "no step was taken: say so with nan; you returned {got[0]} for a loss of nan,"
+    " {got[1]} for one of inf",
+    lambda *given: torch.tensor(train_step(*given)).nan_to_num().item(),
+)
+one_step.mistake(
+    "broken-gradient-left-behind",
+    "after one broken loss no step is taken any more: the nan is still in the"
+    " gradients. Who empties them if a step ends early?",
+    step("forward backward clip look step zero"),
+)
+
+# 7.2 Which patch size
+
+patch_size = choose("7.2", "C")
+patch_size.mistake(
+    "more-tokens-are-better",
+    "more tokens can say more, but 16 already hold every pixel: look at the numbers of"
+    " the stored run",
+    "A",
+)
+patch_size.mistake(
+    "few-tokens-say-little",
+    "on photographs, yes. But these digits are centred and fill the image: a pixel of"
+    " such a patch is always at the same place of the digit",
+    "B",
+)
+patch_size.mistake(
+    "patch-size-is-a-constant",
+    "16 pixels are more than the whole image. How many tokens can then attend to each"
+    " other?",
+    "D",
+)
+
+# 7.3 Four runs with a fault
 
 FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
 
 
-@exercise(
-    "7.3",
-    {
-        "all-is-overfitting": "a high test loss means overfitting, whatever the"
-        " training loss does",
-        "forgotten-eval-not-seen": "a test loss may lie as high as the training loss of"
-        " a model with dropout",
-        "wild-rate-not-seen": "a loss that jumps above a blind guess had a bad start,"
-        " no more",
-        "missing-positions-not-seen": "two losses that stay high mean a wrong rate, not"
-        " something that the model cannot see",
-        "missing-warm-up-not-seen": "a bad start that heals has no cause of its own",
-    },
-)
-def faults(answer) -> None:
+def named(answer: Any) -> dict[str, str]:
+    """The fault of each run; anything else than the four words is refused."""
     got = {letter: str(answer[letter]).strip().lower() for letter in FAULTS}
     expect(
         "overfitting" not in got.values(),
@@ -312,55 +339,67 @@ def faults(answer) -> None:
     )
     unknown = set(got.values()) - set(FAULTS.values())
     expect(not unknown, f"choose among {', '.join(FAULTS.values())}; got {unknown}")
-    hints = {
-        "B": (
-            "wild-rate-not-seen",
-            "B jumps about above a blind guess for half of its run and ends above 1:"
-            " what sends the weights so far with every step?",
-        ),
-        "C": (
-            "missing-positions-not-seen",
-            "C learns steadily, but stays far from the others on training *and* test"
-            " images: what can it not tell apart?",
-        ),
-        "A": (
-            "forgotten-eval-not-seen",
-            "A learns as the panel *dropout* does, but its test loss does not lie below"
-            " its training loss: what was still switched on?",
-        ),
-        "D": (
-            "missing-warm-up-not-seen",
-            "D starts far above a blind guess and recovers: what would have kept its"
-            " first steps small?",
-        ),
-    }
-    for letter, (misconception, hint) in hints.items():
-        expect(got[letter] == FAULTS[letter], hint, misconception)
+    return got
 
 
-@exercise(
-    "7.4",
-    {
-        "model-too-small": "a low score means that the model is too small",
-        "mixing-loses-pixels": "what attention mixes is lost",
-        "optimizer-made-the-difference": "the better score had the better optimizer",
+four_runs = exercise(
+    "7.3",
+    right=FAULTS,
+    trial={
+        "wild-rate-not-seen": lambda answer: named(answer)["B"],
+        "missing-positions-not-seen": lambda answer: named(answer)["C"],
+        "forgotten-eval-not-seen": lambda answer: named(answer)["A"],
+        "missing-warm-up-not-seen": lambda answer: named(answer)["D"],
     },
 )
-def why_a_cnn(answer) -> None:
-    wrong = {
-        "A": (
-            "model-too-small",
-            "the clinic knows too small models by their training loss; this one learns"
-            " its training images to the last",
-        ),
-        "C": (
-            "mixing-loses-pixels",
-            "every pixel is in some token, and a weighted sum with learned weights can"
-            " keep what it needs",
-        ),
-        "D": (
-            "optimizer-made-the-difference",
-            "both were trained by the same fit, with the same AdamW",
-        ),
-    }
-    expect_letter(answer, "B", wrong)
+four_runs.mistake(
+    "all-is-overfitting",
+    "overfitting means: the training loss is low and the test loss is not. Compare the"
+    " training loss first",
+    dict.fromkeys(FAULTS, "overfitting"),
+)
+four_runs.mistake(
+    "wild-rate-not-seen",
+    "B jumps about above a blind guess for half of its run and ends above 1: what sends"
+    " the weights so far with every step?",
+    FAULTS | {"B": "warm-up"},
+)
+four_runs.mistake(
+    "missing-positions-not-seen",
+    "C learns steadily, but stays far from the others on training *and* test images:"
+    " what can it not tell apart?",
+    FAULTS | {"C": "rate"},
+)
+four_runs.mistake(
+    "forgotten-eval-not-seen",
+    "A learns as the panel *dropout* does, but its test loss is not below its training"
+    " loss: what was still switched on?",
+    FAULTS | {"A": "positions"},
+)
+four_runs.mistake(
+    "missing-warm-up-not-seen",
+    "D starts far above a blind guess and recovers: what would have kept its first"
+    " steps small?",
+    FAULTS | {"D": "rate"},
+)
+
+# 7.4 Why a convolutional net
+
+why_a_cnn = choose("7.4", "B")
+why_a_cnn.mistake(
+    "model-too-small",
+    "the clinic knows too small models by their training loss; this one learns its"
+    " training images to the last",
+    "A",
+)
+why_a_cnn.mistake(
+    "mixing-loses-pixels",
+    "every pixel is in some token, and a weighted sum with learned weights can keep"
+    " what it needs",
+    "C",
+)
+why_a_cnn.mistake(
+    "optimizer-made-the-difference",
+    "both were trained by the same fit, with the same AdamW",
+    "D",
+)

@@ -1,0 +1,117 @@
+"""Lesson 07: right answers in other styles, mistakes in other forms."""
+
+import math
+
+import torch
+
+from course_vit.kit.checks.lesson_07 import FAULTS, both, step
+from course_vit.training import cross_entropy, train_step
+
+
+def by_hand(model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0):
+    """Right, with little help of torch; it empties at the end, whatever happens."""
+    value = loss(images, model(images), labels)
+    value.backward()
+    grads = [p.grad for p in model.parameters()]
+    length = math.sqrt(sum(grad.square().sum().item() for grad in grads))
+    healthy = math.isfinite(value.item()) and math.isfinite(length)
+    if healthy:
+        for grad in grads:
+            grad *= min(1.0, clip_norm / (length + 1e-6))
+        optimizer.step()
+    model.zero_grad()
+    return value.item() if healthy else math.nan
+
+
+def no_defaults(model, optimizer, images, labels, loss, clip_norm):
+    return train_step(model, optimizer, images, labels, loss, clip_norm)
+
+
+def of_another_loss(
+    model,
+    optimizer,
+    images,
+    labels,
+    loss=lambda *given: 2 * cross_entropy(*given),
+    clip_norm=1.0,
+):
+    return train_step(model, optimizer, images, labels, loss, clip_norm)
+
+
+def clipped_by_quotient(
+    model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0
+):
+    """Shortened with the larger of two lengths; inf divided by inf is nan."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    value.backward()
+    grads = [p.grad for p in model.parameters()]
+    length = sum(grad.square().sum() for grad in grads).sqrt()
+    if not both(value, length):
+        return math.nan
+    for grad in grads:
+        grad *= clip_norm / max(clip_norm, length.item())
+    optimizer.step()
+    return value.item()
+
+
+def plain(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """The step of a first tutorial, without a look and without clipping."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    value.backward()
+    optimizer.step()
+    return value.item()
+
+
+def other_loss(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """The loss is reported, something else is sent back."""
+    optimizer.zero_grad()
+    value = loss(images, model(images), labels)
+    (value + sum(p.square().sum() for p in model.parameters())).backward()
+    optimizer.step()
+    return value.item()
+
+
+def slower(model, optimizer, *given):
+    optimizer.param_groups[0]["lr"] *= 0.5
+    return train_step(model, optimizer, *given)
+
+
+def never_clipped(model, optimizer, images, labels, loss=cross_entropy, clip_norm=9e9):
+    return train_step(model, optimizer, images, labels, loss, clip_norm)
+
+
+RIGHT = {
+    "7.1": [step(), by_hand, step(give=lambda x: float(x.detach()))],
+    "7.2": [" c"],
+    "7.3": [{letter: fault.title() for letter, fault in FAULTS.items()}],
+    "7.4": ["b"],
+}
+WRONG = {
+    "7.1": [
+        (lambda *_: None, "nothing came back"),
+        (lambda *_: 0.5, "backward-left-out"),
+        (step("forward step zero backward clip"), "step-before-backward"),
+        (step("forward backward zero clip step"), "gradient-emptied-before-step"),
+        (step("fade forward backward clip look step"), "two gradients: why"),
+        (step(give=torch.Tensor.detach), "loss-kept-as-tensor"),
+        (lambda *given: train_step(*given) / 2, "you returned"),
+        (other_loss, "gradient of something else"),
+        (plain, "gradient-not-clipped"),
+        (step("zero forward backward clip step look"), "nothing-checked-before-step"),
+        (slower, "more than the weights"),
+        (clipped_by_quotient, "math.inf: no gradient is longer than that"),
+        (no_defaults, "call without a loss .* raised TypeError"),
+        (of_another_loss, "the mean cross-entropy is meant"),
+        (never_clipped, r"shortened to 1\): expected 1\.000, got \d+"),
+    ],
+    "7.2": [(4, "answer A, B, C or D")],
+    "7.3": [
+        (FAULTS | {"C": "overfitting"}, "all-is-overfitting"),
+        (FAULTS | {"A": "noise"}, "choose among"),
+        (FAULTS | {"B": "warm-up", "D": "rate"}, "wild-rate-not-seen"),
+        ({"A": "eval"}, "KeyError"),
+    ],
+    "7.4": [("resnet", "answer A, B, C or D")],
+}
