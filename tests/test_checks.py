@@ -48,7 +48,7 @@ def test_what_is_written_on_the_way_to_vit_is_right_in_three_styles():
 
 @pytest.mark.parametrize("number", EXERCISES)
 def test_every_mistake_meets_its_own_hint(number):
-    for name, known in judge_of(number).mistakes.items():
+    for name, known in judge_of(number).known().items():
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name)
         assert known.answers, f"{name}: what makes this mistake?"
         hints = [refusal(number, answer) for answer in known.answers]

@@ -5,19 +5,18 @@ the known mistakes, each with its hint and with answers that make it. An answer 
 if it does in every trial what the right one does. Where it does not, the judge looks
 for the mistake that does the same.
 
-    norm = exercise("0.0", right=row_norm, trial=lambda answer: answer(draw(2, 5)))
-
-    @norm.wrong
-    def squares_not_summed(x):
-        "one token became {got}: over what do you add up the squares?"
-        return x.square().sqrt()
+    norm = exercise("0.0", right=by_row, trial=lambda answer: answer(draw(2, 5)))
+    norm.mistakes |= {
+        "over-all: all tokens were divided by one number: over what do you add?": by_all,
+        "not-squared: {got:.2f} is no length: which root of which sum?": by_sum,
+    }
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ __all__ = [
     "Judge",
     "Mistake",
     "NotYet",
+    "answers",
     "choose",
     "draw",
     "element",
@@ -78,10 +78,15 @@ class Mistake:
     `seen`, a function of the outcome and the right one, recognises a whole family.
     """
 
-    name: str
-    hint: str
+    name: str = ""
+    hint: str = ""
     answers: tuple[Any, ...] = ()
     seen: Callable[[Any, Any], bool] | None = None
+
+
+def answers(*answers: Any, seen: Callable[[Any, Any], bool] | None = None) -> Mistake:
+    """Several answers that make one mistake, or a family of them that is `seen`."""
+    return Mistake(answers=answers, seen=seen)
 
 
 @dataclass(frozen=True)
@@ -108,30 +113,25 @@ class Judge:
     shape: str
     otherwise: str
     tolerance: Mapping[str, float]
-    mistakes: dict[str, Mistake] = field(default_factory=dict)
+    mistakes: dict[str, Any] = field(default_factory=dict)
 
     def wrong(self, answer: Any) -> Any:
         """Add a function or a class that makes a mistake; its docstring is the hint."""
-        words = re.sub(r"(?<!^)(?=[A-Z])|_", "-", answer.__name__)  # both spellings
-        name = words.lower()
-        self.mistake(name, " ".join(answer.__doc__.split()), answer)
+        name = re.sub(r"(?<!^)(?=[A-Z])|_", "-", answer.__name__).lower()
+        self.mistakes[f"{name}: {' '.join(answer.__doc__.split())}"] = answer
         return answer
 
-    def mistake(
-        self,
-        name: str,
-        hint: str,
-        *answers: Any,
-        seen: Callable[[Any, Any], bool] | None = None,
-    ) -> None:
-        """Add a mistake that several answers make, or answers without a docstring.
+    def mistake(self, name, hint, *made, seen=None) -> None:  # until all are tables
+        self.mistakes[f"{name}: {hint}"] = answers(*made, seen=seen)
 
-        A hint may hold what was measured: `{got}` and `{right}` are the outcomes (of a
-        tensor the shape), `{off}` is the largest difference between them, `{answer}`
-        the answer itself, and other names are those of the exercise's `measures`. An
-        empty hint leaves it to the judge to say what it observed.
-        """
-        self.mistakes[name] = Mistake(name, hint, answers, seen)
+    def known(self) -> dict[str, Mistake]:
+        """The known mistakes by their names."""
+        known = {}
+        for key, made in self.mistakes.items():
+            name, _, hint = key.partition(": ")
+            mistake = made if isinstance(made, Mistake) else answers(made)
+            known[name] = replace(mistake, name=name, hint=hint)
+        return known
 
     def __call__(self, answer: Any) -> None:
         """Raise NotYet, or the error of the answer, unless the answer is right."""
@@ -162,11 +162,11 @@ class Judge:
         there is none, it is what the trial itself says of a wrong outcome, or a mistake
         without a name.
         """
-        trial = self.trials[place]
-        best, found = 0, Mistake("", "")
+        trial, mistakes = self.trials[place], self.known()
+        best, found = 0, Mistake()
         if isinstance(right, Exception) or not unlike(got, right):
-            found = self.mistakes.get(trial.hint, Mistake("", trial.hint))
-        for known in self.mistakes.values():
+            found = mistakes.get(trial.hint, Mistake(hint=trial.hint))
+        for known in mistakes.values():
             agreed = 0
             if known.seen:
                 with suppress(Exception):  # what cannot be asked has not been seen
@@ -253,6 +253,12 @@ def exercise(
 ) -> Judge:
     """Write down an exercise; its mistakes are added to what is returned.
 
+    `mistakes` of what is returned is a table: "name: hint" to an answer that makes the
+    mistake, or to `answers`. A hint may hold what was measured: `{got}` and `{right}`
+    are the outcomes (of a tensor the shape), `{off}` is the largest difference between
+    them, `{answer}` the answer itself, and other names are those of `measures`. A name
+    without a hint leaves it to the judge to say what it observed.
+
     `right` is the right answer. `trial` is what is done with an answer, one function or
     several in turn; each returns an outcome, a tensor or plain Python values. By
     default the answer is its own outcome, element by element if `right` is a tuple. The
@@ -287,8 +293,7 @@ def choose(number: str, right: str) -> Judge:
     """Write down an exercise whose answer is one of several letters."""
 
     def letter(answer: Any) -> str:
-        wrong = [known.answers[0] for known in judge.mistakes.values()]
-        *first, last = sorted([right, *wrong])
+        *first, last = sorted([right, *judge.mistakes.values()])
         said = str(answer).strip().upper()
         rule = f"answer {', '.join(first)} or {last}"
         expect(said in (*first, last), f"{rule}, got {answer!r}")

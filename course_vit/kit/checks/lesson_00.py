@@ -2,24 +2,17 @@
 
 from typing import Any
 
-from .judge import choose, exercise, expect
+from .judge import answers, choose, exercise, expect
 
 out_of_order = choose("0.1", "B")
-out_of_order.mistake(
-    "screen-is-memory",
-    "the screen shows an old run. Which cell has run again since, and what did it set?",
-    "A",
-)
-out_of_order.mistake(
-    "names-follow-names",
-    "Python does not look ahead: a cell changes nothing until it runs",
-    "C",
-)
-out_of_order.mistake(
-    "rerun-forgets-the-rest",
-    "the name exists, since its cell has run; it only changed since",
-    "D",
-)
+out_of_order.mistakes |= {
+    "screen-is-memory: the screen shows an old run. Which cell has run again since,"
+    " and what did it set?": "A",
+    "names-follow-names: Python does not look ahead: a cell changes nothing until it"
+    " runs": "C",
+    "rerun-forgets-the-rest: the name exists, since its cell has run; it only changed"
+    " since": "D",
+}
 
 
 def row(index: int):
@@ -35,30 +28,17 @@ first_rows = exercise(
         "{got}? Row 0 of x.T is column 0 of x": row(1),
     },
 )
-first_rows.mistake(
-    "view-equals-transpose",
-    "print row 0 of both: view keeps the order in memory, a transpose swaps the axes",
-    ([0, 3], [0, 3]),
-)
-first_rows.mistake(
-    "view-and-transpose-swapped",
-    "both rows occur, each at the other's place. Which of the two words leaves the line"
-    " of memory as it is?",
-    ([0, 3], [0, 1]),
-)
-first_rows.mistake(
-    "rows-keep-their-length",
-    "a row of three numbers? Both results have three rows of two",
-    ([0, 1, 2], [0, 3]),
-    ([0, 1], [0, 1, 2]),
-)
-first_rows.mistake(
-    "transpose-rotates",
-    "{got} is row 0 of a table that was turned by a quarter. A transpose mirrors: the"
-    " number in the corner, row 0 and column 0, stays there",
-    ([0, 1], [2, 5]),
-    ([0, 1], [3, 0]),
-)
+first_rows.mistakes |= {
+    "view-equals-transpose: print row 0 of both: view keeps the order in memory, a"
+    " transpose swaps the axes": ([0, 3], [0, 3]),
+    "view-and-transpose-swapped: both rows occur, each at the other's place. Which of"
+    " the two words leaves the line of memory as it is?": ([0, 3], [0, 1]),
+    "rows-keep-their-length: a row of three numbers? Both results have three rows of"
+    " two": answers(([0, 1, 2], [0, 3]), ([0, 1], [0, 1, 2])),
+    "transpose-rotates: {got} is row 0 of a table that was turned by a quarter. A"
+    " transpose mirrors: the number in the corner, row 0 and column"
+    " 0, stays there": answers(([0, 1], [2, 5]), ([0, 1], [3, 0])),
+}
 
 SHAPES = {
     "rearrange": (2, 64, 3),
@@ -98,69 +78,42 @@ pattern_shapes = exercise(
         " summed over": shape_of("einsum"),
     },
 )
-pattern_shapes.mistake(
-    "brackets-are-decoration",
-    "rearrange does not give {got}: count the axes on the right of the arrow: what do"
-    " brackets make out of two letters?",
-    SHAPES | {"rearrange": (2, 8, 8, 3)},
-)
-pattern_shapes.mistake(
-    "brackets-add",
-    "rearrange does not give {got}: 16 is 8 + 8. How many pixels have 8 rows of 8?",
-    SHAPES | {"rearrange": (2, 16, 3)},
-)
-pattern_shapes.mistake(
-    "axes-keep-their-order",
-    "rearrange does not give {got}: the order on the right of the arrow is the order"
-    " of the result: which letter comes last?",
-    SHAPES | {"rearrange": (2, 3, 64)},
-)
-pattern_shapes.mistake(
-    "repeat-changes-nothing",
-    "repeat does not give {got}: b is on the right, and the call says how long it is",
-    SHAPES | {"repeat": (1, 5, 7)},
-)
-pattern_shapes.mistake(
-    "left-side-stays",
-    "repeat does not give {got}: the 1 is on the left of the arrow only. What is not"
-    " on the right is not in the result",
-    SHAPES | {"repeat": (2, 1, 5, 7)},
-)
-pattern_shapes.mistake(
-    "repeat-lengthens-the-tokens",
-    "repeat does not give {got}: n is alone on both sides: it keeps its length. Which"
-    " letter is new?",
-    SHAPES | {"repeat": (1, 10, 7)},
-)
-pattern_shapes.mistake(
-    "mean-over-last-axis-only",
-    "reduce does not give {got}: is w the only letter that is missing on the right?",
-    SHAPES | {"reduce": (2, 3, 8)},
-)
-pattern_shapes.mistake(
-    "reduced-axes-stay-as-ones",
-    "reduce does not give {got}: a letter that is missing on the right leaves no axis"
-    " behind, not even one of length 1",
-    SHAPES | {"reduce": (2, 3, 1, 1)},
-)
-pattern_shapes.mistake(
-    "named-letters-are-reduced",
-    "reduce does not give {got}: that took the mean over the letters on the right."
-    " They are what stays",
-    SHAPES | {"reduce": (8, 8)},
-)
-pattern_shapes.mistake(
-    "shared-letter-stays",
-    "einsum does not give {got}: e is missing on the right: what does einsum do with"
-    " such a letter?",
-    SHAPES | {"einsum": (2, 5, 6, 4)},
-)
-pattern_shapes.mistake(
-    "shared-letter-always-summed",
-    "einsum does not give {got}: b is in both inputs, and in the result too: what is"
-    " asked for on the right stays",
-    SHAPES | {"einsum": (5, 6)},
-)
+pattern_shapes.mistakes |= {
+    "brackets-are-decoration: rearrange does not give {got}: count the axes on the"
+    " right of the arrow: what do brackets make out of two letters?": (
+        SHAPES | {"rearrange": (2, 8, 8, 3)}
+    ),
+    "brackets-add: rearrange does not give {got}: 16 is 8 + 8. How many pixels have 8"
+    " rows of 8?": SHAPES | {"rearrange": (2, 16, 3)},
+    "axes-keep-their-order: rearrange does not give {got}: the order on the right of"
+    " the arrow is the order of the result: which letter comes last?": (
+        SHAPES | {"rearrange": (2, 3, 64)}
+    ),
+    "repeat-changes-nothing: repeat does not give {got}: b is on the right, and the"
+    " call says how long it is": SHAPES | {"repeat": (1, 5, 7)},
+    "left-side-stays: repeat does not give {got}: the 1 is on the left of the arrow"
+    " only. What is not on the right is not in the result": (
+        SHAPES | {"repeat": (2, 1, 5, 7)}
+    ),
+    "repeat-lengthens-the-tokens: repeat does not give {got}: n is alone on both"
+    " sides: it keeps its length. Which letter is new?": (
+        SHAPES | {"repeat": (1, 10, 7)}
+    ),
+    "mean-over-last-axis-only: reduce does not give {got}: is w the only letter that"
+    " is missing on the right?": SHAPES | {"reduce": (2, 3, 8)},
+    "reduced-axes-stay-as-ones: reduce does not give {got}: a letter that is missing"
+    " on the right leaves no axis behind, not even one of length 1": (
+        SHAPES | {"reduce": (2, 3, 1, 1)}
+    ),
+    "named-letters-are-reduced: reduce does not give {got}: that took the mean over"
+    " the letters on the right. They are what stays": SHAPES | {"reduce": (8, 8)},
+    "shared-letter-stays: einsum does not give {got}: e is missing on the right: what"
+    " does einsum do with such a letter?": SHAPES | {"einsum": (2, 5, 6, 4)},
+    "shared-letter-always-summed: einsum does not give {got}: b is in both inputs, and"
+    " in the result too: what is asked for on the right stays": (
+        SHAPES | {"einsum": (5, 6)}
+    ),
+}
 
 NAMES = ["weight", "table", "plain"]
 
@@ -183,19 +136,11 @@ remembered = exercise(
         "only-what-trains-is-saved": lambda answer: "table" in named(answer),
     },
 )
-remembered.mistake(
-    "every-attribute-is-saved",
-    "a plain tensor is an attribute like any other: who has told torch of it?",
-    NAMES,
-)
-remembered.mistake(
-    "parameters-are-not-state",
-    "without its weight a loaded model has forgotten what it learned",
-    ["table"],
-)
-remembered.mistake(
-    "only-what-trains-is-saved",
-    "a checkpoint must be enough to compute the same answers again. Is what trains"
-    " enough for that?",
-    ["weight"],
-)
+remembered.mistakes |= {
+    "every-attribute-is-saved: a plain tensor is an attribute like any other: who has"
+    " told torch of it?": NAMES,
+    "parameters-are-not-state: without its weight a loaded model has forgotten what it"
+    " learned": ["table"],
+    "only-what-trains-is-saved: a checkpoint must be enough to compute the same"
+    " answers again. Is what trains enough for that?": ["weight"],
+}

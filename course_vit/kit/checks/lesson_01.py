@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...patch_embedding import as_pair, patchify
-from .judge import draw, element, exercise
+from .judge import answers, draw, element, exercise
 
 count = exercise(
     "1.1",
@@ -15,48 +15,25 @@ count = exercise(
         "{got} numbers? Pixels of a patch times channels": element(1),
     },
 )
-count.mistake(
-    "answer-swapped",
-    "both numbers occur, each at the other's place: how many tokens, how many numbers"
-    " in each?",
-    (768, 196),
-)
-count.mistake(
-    "one-side-counted",
-    "14 patches along one side; an image has two",
-    (14, 768),
-)
-count.mistake(
-    "class-token-counted",
-    "the class token comes in lesson 6; count the patches",
-    (197, 768),
-)
-count.mistake(
-    "divided-by-one-side",
-    "you divided by 16 once; a patch holds 16 x 16 = 256 pixels",
-    (3136, 768),
-)
-count.mistake(
-    "pixels-are-tokens",
-    "that is how many pixels there are. Here 16 x 16 of them make one token",
-    (224 * 224, 768),
-)
-count.mistake(
-    "one-patch-per-channel",
-    "that is three times too many: a patch is cut through all channels at once",
-    (3 * 196, 256),
-)
-count.mistake(
-    "channels-forgotten",
-    "256 pixels, but how many numbers is one pixel?",
-    (196, 256),
-)
-count.mistake(
-    "one-line-of-a-patch",
-    "that is one line of a patch; how many lines does it have?",
-    (196, 16),
-    (196, 48),
-)
+count.mistakes |= {
+    "answer-swapped: both numbers occur, each at the other's place: how many tokens,"
+    " how many numbers in each?": (768, 196),
+    "one-side-counted: 14 patches along one side; an image has two": (14, 768),
+    "class-token-counted: the class token comes in lesson 6; count the patches": (
+        (197, 768)
+    ),
+    "divided-by-one-side: you divided by 16 once; a patch holds 16 x 16 = 256 pixels": (
+        3136,
+        768,
+    ),
+    "pixels-are-tokens: that is how many pixels there are. Here 16 x 16 of them make"
+    " one token": (224 * 224, 768),
+    "one-patch-per-channel: that is three times too many: a patch is cut through all"
+    " channels at once": (3 * 196, 256),
+    "channels-forgotten: 256 pixels, but how many numbers is one pixel?": (196, 256),
+    "one-line-of-a-patch: that is one line of a patch; how many lines"
+    " does it have?": answers((196, 16), (196, 48)),
+}
 
 # 1.2 Cut
 
@@ -109,37 +86,6 @@ cutting = exercise(
     shape=SHAPE,
     otherwise=f"{SEEN} Show patch 0 as a picture: whose pixels does it hold?",
 )
-cutting.mistake(
-    "tokens-last",
-    f"{SHAPE}: the tokens came last. A Transformer reads `b n d` and would take what is"
-    " in a patch for the sequence",
-    cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
-)
-cutting.mistake(
-    "one-patch-per-channel",
-    f"{SHAPE}: three times the tokens. Each channel was cut into patches of its own;"
-    " one patch goes through all channels",
-    cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)"),
-)
-cutting.mistake(
-    "patches-taken-as-squares",
-    f"{SHAPE}: these patches are squares. The size is a pair, (height, width)",
-    lambda images, size: patchify(images, as_pair(size)[0]),
-    lambda images, size: patchify(images, as_pair(size)[1]),
-)
-cutting.mistake(
-    "axes-not-merged",
-    f"{SHAPE}: {{axes}} axes are left. Which of them go into one bracket?",
-    cut("b c (gh ph) (gw pw) -> b gh gw (c ph pw)"),
-    cut("b c (gh ph) (gw pw) -> b (gh gw) c ph pw"),
-    seen=lambda got, right: got.ndim > 3,
-)
-cutting.mistake(
-    "reshape-cuts-memory",
-    f"{SEEN} Show patch 0 as a picture: stripes, from all over the image. Gather the"
-    " two grid axes before you merge",
-    lambda images, size: images.reshape(patchify(images, size).shape),
-)
 
 
 @cutting.wrong
@@ -150,37 +96,51 @@ def channels_stay_in_front(images, size):
     return windows.reshape(patchify(images, size).shape)
 
 
-cutting.mistake(
-    "height-and-width-swapped",
-    f"{SEEN} Your patches are 4 high and 2 wide: sizes are (height, width)",
-    lambda images, size: patchify(images, as_pair(size)[::-1]),
-)
-cutting.mistake(
-    "grid-read-by-columns",
-    f"{SEEN} Each patch is whole, but patch 1 lies below patch 0. Reading order goes"
-    " along a row first: which grid letter runs fastest?",
-    cut("b c (gh ph) (gw pw) -> b (gw gh) (c ph pw)"),
-    cut("b c (gh ph) (gw pw) -> b (gw gh) (c pw ph)"),
-)
-cutting.mistake(
-    "channel-last",
-    "every patch holds its own pixels, the channel last: a valid embedding, but not the"
-    " one whose weights you load. Kernels are channel, row, column",
-    cut("b c (gh ph) (gw pw) -> b (gh gw) (ph pw c)"),
-)
-cutting.mistake(
-    "pixels-read-by-columns",
-    "every patch holds its own pixels, but it is read down its columns: channel, row,"
-    " column is the order of published kernels",
-    cut("b c (gh ph) (gw pw) -> b (gh gw) (c pw ph)"),
-)
-cutting.mistake(
-    "pixels-in-another-order",
-    "every patch holds its own pixels, but in another order: channel, row, column is"
-    " the order of published kernels",
-    cut("b c (gh ph) (gw pw) -> b (gh gw) (ph c pw)"),
-    seen=same_content,
-)
+cutting.mistakes |= {
+    f"tokens-last: {SHAPE}: the tokens came last. A Transformer reads `b n d` and"
+    " would take what is"
+    "in a patch for the sequence": cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
+    f"one-patch-per-channel: {SHAPE}: three times the tokens. Each channel was cut"
+    " into patches of its own;"
+    "one patch goes through all channels": (
+        cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")
+    ),
+    f"patches-taken-as-squares: {SHAPE}: these patches are squares. The size is a"
+    " pair, (height, width)": answers(
+        lambda images, size: patchify(images, as_pair(size)[0]),
+        lambda images, size: patchify(images, as_pair(size)[1]),
+    ),
+    f"axes-not-merged: {SHAPE}: {{axes}} axes are left. Which of them go into one"
+    " bracket?": answers(
+        cut("b c (gh ph) (gw pw) -> b gh gw (c ph pw)"),
+        cut("b c (gh ph) (gw pw) -> b (gh gw) c ph pw"),
+        seen=lambda got, right: got.ndim > 3,
+    ),
+    f"reshape-cuts-memory: {SEEN} Show patch 0 as a picture: stripes, from all over"
+    " the image. Gather the"
+    "two grid axes before you merge": (
+        lambda images, size: images.reshape(patchify(images, size).shape)
+    ),
+    f"height-and-width-swapped: {SEEN} Your patches are 4 high and 2 wide: sizes are"
+    " (height, width)": lambda images, size: patchify(images, as_pair(size)[::-1]),
+    f"grid-read-by-columns: {SEEN} Each patch is whole, but patch 1 lies below patch"
+    " 0. Reading order goes"
+    "along a row first: which grid letter runs fastest?": answers(
+        cut("b c (gh ph) (gw pw) -> b (gw gh) (c ph pw)"),
+        cut("b c (gh ph) (gw pw) -> b (gw gh) (c pw ph)"),
+    ),
+    "channel-last: every patch holds its own pixels, the channel last: a valid"
+    " embedding, but not the one whose weights you load. Kernels are channel, row,"
+    " column": cut("b c (gh ph) (gw pw) -> b (gh gw) (ph pw c)"),
+    "pixels-read-by-columns: every patch holds its own pixels, but it is read down its"
+    " columns: channel, row, column is the order of published kernels": (
+        cut("b c (gh ph) (gw pw) -> b (gh gw) (c pw ph)")
+    ),
+    "pixels-in-another-order: every patch holds its own pixels, but in another order:"
+    " channel, row, column is the order of published kernels": answers(
+        cut("b c (gh ph) (gw pw) -> b (gh gw) (ph c pw)"), seen=same_content
+    ),
+}
 
 # 1.3 The same layer
 
@@ -226,11 +186,6 @@ same_layer = exercise(
     },
     also={"another number of channels": lambda f: outputs(f, channels=2)},
 )
-same_layer.mistake(
-    "layer-left-as-it-was",
-    "an nn.Linear is asked for, and something else came back",
-    lambda conv: conv,
-)
 
 
 @same_layer.wrong
@@ -241,26 +196,22 @@ def weight_transposed(conv):
     return layer
 
 
-same_layer.mistake(
-    "weights-left-random",
-    "two calls for one convolution give two different layers: where do the numbers in"
-    " weight come from?",
-    lambda conv: nn.Linear(conv.weight[0].numel(), conv.out_channels),
-)
-same_layer.mistake(
-    "bias-forgotten",
-    "the error is one constant per channel: what is added after the sum?",
-    lambda conv: linear(conv, bias=False),
-)
-same_layer.mistake(
-    "kernel-channel-last",
-    "outputs differ by up to {off:.2f}: the kernel was laid flat with the channel last."
-    " In which order does patchify lay a patch flat?",
-    lambda conv: linear(conv, "d c p q -> d (p q c)"),
-)
-same_layer.mistake(
-    "kernel-read-by-columns",
-    "outputs differ by up to {off:.2f}: the kernel was laid flat column by column. In"
-    " which order does patchify lay a patch flat?",
-    lambda conv: linear(conv, "d c p q -> d (c q p)"),
-)
+same_layer.mistakes |= {
+    "layer-left-as-it-was: an nn.Linear is asked for, and something else came back": (
+        lambda conv: conv
+    ),
+    "weights-left-random: two calls for one convolution give two different layers:"
+    " where do the numbers in weight come from?": (
+        lambda conv: nn.Linear(conv.weight[0].numel(), conv.out_channels)
+    ),
+    "bias-forgotten: the error is one constant per channel: what is added after the"
+    " sum?": lambda conv: linear(conv, bias=False),
+    "kernel-channel-last: outputs differ by up to {off:.2f}: the kernel was laid flat"
+    " with the channel last. In which order does patchify lay a patch flat?": (
+        lambda conv: linear(conv, "d c p q -> d (p q c)")
+    ),
+    "kernel-read-by-columns: outputs differ by up to {off:.2f}: the kernel was laid"
+    " flat column by column. In which order does patchify lay a patch flat?": (
+        lambda conv: linear(conv, "d c p q -> d (c q p)")
+    ),
+}

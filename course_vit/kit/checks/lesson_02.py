@@ -10,24 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...position_encoding import sinusoid_encoding, timing_signal
-from .judge import choose, draw, element, exercise, expect
+from .judge import answers, choose, draw, element, exercise, expect
 
 shuffle = choose("2.1", "B")
-shuffle.mistake(
-    "results-stay-in-their-rows",
-    "run it: is row 0 of both outputs the same? Then un-shuffle one",
-    "A",
-)
-shuffle.mistake(
-    "neighbours-matter",
-    "run it, then put the rows of the output back in the old order",
-    "C",
-)
-shuffle.mistake(
-    "order-is-part-of-the-input",
-    "run it: nothing in the line knows which row comes first",
-    "D",
-)
+shuffle.mistakes |= {
+    "results-stay-in-their-rows: run it: is row 0 of both outputs the same? Then"
+    " un-shuffle one": "A",
+    "neighbours-matter: run it, then put the rows of the output back in"
+    " the old order": "C",
+    "order-is-part-of-the-input: run it: nothing in the line knows which row comes"
+    " first": "D",
+}
 
 # 2.2 The table of waves
 
@@ -95,112 +88,77 @@ table_of_waves = exercise(
     shape="a table of {right} is asked for, one row per position, got {got}",
     atol=1e-3,
 )
-table_of_waves.mistake(
-    "table-on-its-side",
-    "a table of 50 rows and 64 columns is asked for, got {got}: one row per position,"
-    " please",
-    lambda n, dim: sinusoid_encoding(n, dim).T,
-    lambda n, dim: sinusoid_encoding(dim, n),
-)
-table_of_waves.mistake(
-    "number-of-column-unused",
-    "all columns are alike: which number of a column enters the angle?",
-    lambda n, dim: 0 * sinusoid_encoding(n, dim),
-    seen=lambda got, right: got.shape == right.shape and got.std(dim=1).max() < 1e-3,
-)
-table_of_waves.mistake(
-    "one-wave-for-all-columns",
-    "row 0 is {first:.0f} in every column. A sine starts at 0, a cosine at 1: which"
-    " columns belong to which?",
-    waves(second=torch.sin),
-    waves(first=torch.cos),
-)
-table_of_waves.mistake(
-    "tensor2tensor-spacing",
-    "the slowest wave is exactly 10,000 times longer than the fastest: that is the"
-    " table of tensor2tensor, see 2.5. In the paper's the exponent stays below 1",
-    timing_signal,
-    lambda n, dim: rearrange(timing_signal(n, dim), "n (two i) -> n (i two)", two=2),
-)
-table_of_waves.mistake(
-    "sines-then-cosines",
-    "all sines come first, then all cosines: the same waves in another order. In the"
-    " paper's table columns 0 and 1 are the sine and the cosine of one angle",
-    lambda n, dim: halves(sinusoid_encoding(n, dim)),
-)
-table_of_waves.mistake(
-    "sine-and-cosine-swapped",
-    "row 0 starts with 1: an even column is a sine, and the sine of 0 is 0",
-    waves(first=torch.cos, second=torch.sin),
-)
-table_of_waves.mistake(
-    "counting-from-one",
-    "row 0 is what row 1 should be: at which number does counting start?",
-    waves(start=1),
-)
-table_of_waves.mistake(
-    "one-clock-per-column",
-    f"{SQUARES}: sin^2 + cos^2 = 1 needs one angle for both columns of a pair",
-    waves(lambda j: j),
-)
-table_of_waves.mistake(
-    "column-taken-for-i",
-    f"{SQUARES}. The i of the formula counts clocks, and there are 32 of them: did you"
-    " put the column in its place?",
-    waves(lambda j: 2 * j),
-)
-table_of_waves.mistake(
-    "pair-not-one-clock",
-    f"{SQUARES}: is each pair one clock?",
-    waves(lambda j: j + j % 2),
-    seen=lambda got, right: (
-        got.shape == right.shape == (50, 64)
-        and any(abs(square - 32) > 1e-2 for square in squares(got, right))
+table_of_waves.mistakes |= {
+    "table-on-its-side: a table of 50 rows and 64 columns is asked for, got {got}: one"
+    " row per position, please": answers(
+        lambda n, dim: sinusoid_encoding(n, dim).T,
+        lambda n, dim: sinusoid_encoding(dim, n),
     ),
-)
-table_of_waves.mistake(
-    "row-0-off",
-    "row 0 is not 0, 1, 0, 1, ...: what are the sine and the cosine of 0?",
-    waves(second=lambda angle: -angle.cos()),
-    seen=lambda got, right: (got - right)[0].abs().max() > 1e-3,
-)
-table_of_waves.mistake(
-    "no-factor-2",
-    f"{TURNS}: too fast. Plot the last column; which number is missing in the"
-    " exponent?",
-    waves(lambda j: j // 2),
-)
-table_of_waves.mistake(
-    "factor-2-twice",
-    f"{TURNS}: too slow. Plot the last column; which number is twice in the exponent?",
-    waves(lambda j: 2 * (j - j % 2)),
-)
-table_of_waves.mistake(
-    "slowest-clock-off",
-    f"{TURNS}. Columns 2i and 2i + 1 have the exponent 2i / dim: what is 2i in column"
-    " 62?",
-    waves(lambda j: 0.9 * (j - j % 2)),
-    seen=lambda got, right: (
-        got.shape == right.shape == (50, 64) and abs(turn(got) / turn(right) - 1) > 1e-2
+    "number-of-column-unused: all columns are alike: which number of a column enters"
+    " the angle?": answers(
+        lambda n, dim: 0 * sinusoid_encoding(n, dim),
+        seen=lambda got, right: (
+            got.shape == right.shape and got.std(dim=1).max() < 1e-3
+        ),
     ),
-)
-table_of_waves.mistake(
-    "returned-in-float64",
-    "the table is right, and twice as large as it need be: float64 came back",
-    lambda n, dim: sinusoid_encoding(n, dim).double(),
-)
-table_of_waves.mistake(
-    "angles-in-float32",
-    "nearly: far positions differ in the last digits. How many digits has an angle of"
-    " 600 in float32 (or its exponent), and how many are left behind the point?",
-    lambda n, dim: waves()(n, dim, torch.float32),
-)
-table_of_waves.mistake(
-    "odd-width-cut",
-    "7 columns were asked for, {got} came back. The last one is a sine without its"
-    " cosine",
-    lambda n, dim: sinusoid_encoding(n, max(dim - dim % 2, 2)),
-)
+    "one-wave-for-all-columns: row 0 is {first:.0f} in every column. A sine starts at"
+    " 0, a cosine at 1: which columns belong to which?": answers(
+        waves(second=torch.sin), waves(first=torch.cos)
+    ),
+    "tensor2tensor-spacing: the slowest wave is exactly 10,000 times longer than the"
+    " fastest: that is the table of tensor2tensor, see 2.5. In the paper's the"
+    " exponent stays below 1": answers(
+        timing_signal,
+        lambda n, dim: rearrange(
+            timing_signal(n, dim), "n (two i) -> n (i two)", two=2
+        ),
+    ),
+    "sines-then-cosines: all sines come first, then all cosines: the same waves in"
+    " another order. In the paper's table columns 0 and 1 are the sine and the cosine"
+    " of one angle": lambda n, dim: halves(sinusoid_encoding(n, dim)),
+    "sine-and-cosine-swapped: row 0 starts with 1: an even column is a sine, and the"
+    " sine of 0 is 0": waves(first=torch.cos, second=torch.sin),
+    "counting-from-one: row 0 is what row 1 should be: at which number does counting"
+    " start?": waves(start=1),
+    f"one-clock-per-column: {SQUARES}: sin^2 + cos^2 = 1 needs one angle for both"
+    " columns of a pair": waves(lambda j: j),
+    f"column-taken-for-i: {SQUARES}. The i of the formula counts clocks, and there are"
+    " 32 of them: did you"
+    "put the column in its place?": waves(lambda j: 2 * j),
+    f"pair-not-one-clock: {SQUARES}: is each pair one clock?": answers(
+        waves(lambda j: j + j % 2),
+        seen=lambda got, right: (
+            got.shape == right.shape == (50, 64)
+            and any(abs(square - 32) > 1e-2 for square in squares(got, right))
+        ),
+    ),
+    "row-0-off: row 0 is not 0, 1, 0, 1, ...: what are the sine and the"
+    " cosine of 0?": answers(
+        waves(second=lambda angle: -angle.cos()),
+        seen=lambda got, right: (got - right)[0].abs().max() > 1e-3,
+    ),
+    f"no-factor-2: {TURNS}: too fast. Plot the last column; which number is missing in"
+    " the"
+    "exponent?": waves(lambda j: j // 2),
+    f"factor-2-twice: {TURNS}: too slow. Plot the last column; which number is twice"
+    " in the exponent?": waves(lambda j: 2 * (j - j % 2)),
+    f"slowest-clock-off: {TURNS}. Columns 2i and 2i + 1 have the exponent 2i / dim:"
+    " what is 2i in column"
+    "62?": answers(
+        waves(lambda j: 0.9 * (j - j % 2)),
+        seen=lambda got, right: (
+            got.shape == right.shape == (50, 64)
+            and abs(turn(got) / turn(right) - 1) > 1e-2
+        ),
+    ),
+    "returned-in-float64: the table is right, and twice as large as it need be:"
+    " float64 came back": lambda n, dim: sinusoid_encoding(n, dim).double(),
+    "angles-in-float32: nearly: far positions differ in the last digits. How many"
+    " digits has an angle of 600 in float32 (or its exponent), and how many are left"
+    " behind the point?": lambda n, dim: waves()(n, dim, torch.float32),
+    "odd-width-cut: 7 columns were asked for, {got} came back. The last one is a sine"
+    " without its cosine": lambda n, dim: sinusoid_encoding(n, max(dim - dim % 2, 2)),
+}
 
 # 2.3 Two facts
 
@@ -216,38 +174,21 @@ facts = exercise(
     },
     atol=0.1,
 )
-facts.mistake(
-    "cosine-of-zero-is-zero",
-    "row 0 is 0, 1, 0, 1, ...: the cosine of 0 is not 0",
-    (0, 32, True),
-)
-facts.mistake(
-    "every-column-counts-one",
-    "64 columns, but sin^2 + cos^2 = 1 for each *pair* of columns",
-    (64, 64, True),
-)
-facts.mistake(
-    "rows-have-length-one",
-    "nothing divides a row by its length: row 0 is 0, 1, 0, 1, ...",
-    (1, 1, True),
-)
-facts.mistake(
-    "length-not-squared",
-    "{got} is the length itself: the sum of the squares is asked for",
-    (32**0.5, 32**0.5, True),
-)
-facts.mistake(
-    "length-depends-on-place",
-    "{answer[0]} in row 0 and {answer[1]} in row 150? sin^2 + cos^2 = 1, for every"
-    " angle: does the position matter?",
-    (32, 150, True),
-)
-facts.mistake(
-    "product-depends-on-place",
-    "turn two hands of one clock by the same angle: does the angle between them"
-    " change?",
-    (32, 32, False),
-)
+facts.mistakes |= {
+    "cosine-of-zero-is-zero: row 0 is 0, 1, 0, 1, ...: the cosine of 0 is not 0": (
+        (0, 32, True)
+    ),
+    "every-column-counts-one: 64 columns, but sin^2 + cos^2 = 1 for each *pair* of"
+    " columns": (64, 64, True),
+    "rows-have-length-one: nothing divides a row by its length: row 0 is 0, 1, 0, 1,"
+    " ...": (1, 1, True),
+    "length-not-squared: {got} is the length itself: the sum of the squares is asked"
+    " for": (32**0.5, 32**0.5, True),
+    "length-depends-on-place: {answer[0]} in row 0 and {answer[1]} in row 150? sin^2 +"
+    " cos^2 = 1, for every angle: does the position matter?": (32, 150, True),
+    "product-depends-on-place: turn two hands of one clock by the same angle: does the"
+    " angle between them change?": (32, 32, False),
+}
 
 # 2.4 Which neighbour is more alike?
 
@@ -274,25 +215,16 @@ neighbours = exercise(
         "line-break-is-nearest": ranking,
     },
 )
-neighbours.mistake(
-    "least-alike-first",
-    "that is the other way round: most alike first",
-    LABELS[::-1],
-)
-neighbours.mistake(
-    "table-sees-the-picture",
-    "that is how near they are in the picture. What does the table know of a patch"
-    " besides its number? Look at the right edge of the tiles: where does the number"
-    " jump?",
-    ["right", "below", "across"],
-    ["below", "right", "across"],
-)
-neighbours.mistake(
-    "line-break-is-nearest",
-    "which two numbers are closest: 20 and 21, 13 and 15, or 20 and 34?",
-    ["across", "right", "below"],
-    ["across", "below", "right"],
-)
+neighbours.mistakes |= {
+    "least-alike-first: that is the other way round: most alike first": LABELS[::-1],
+    "table-sees-the-picture: that is how near they are in the picture. What does the"
+    " table know of a patch besides its number? Look at the right edge of the tiles:"
+    " where does the number jump?": answers(
+        ["right", "below", "across"], ["below", "right", "across"]
+    ),
+    "line-break-is-nearest: which two numbers are closest: 20 and 21, 13 and 15, or 20"
+    " and 34?": answers(["across", "right", "below"], ["across", "below", "right"]),
+}
 
 # 2.5 A stretch that scrambles
 
@@ -355,36 +287,6 @@ larger = exercise(
     },
     atol=1e-4,
 )
-larger.mistake(
-    "class-token-lost",
-    "shape {got}: there are 36 places, and one row for the class token; where has it"
-    " gone?",
-    lambda position, side: right_stretch(position, side)[:, 1:],
-)
-larger.mistake(
-    "class-token-moved-last",
-    "the row of the class token is there, but it comes last",
-    lambda position, side: right_stretch(position, side).roll(-1, dims=1),
-)
-larger.mistake(
-    "class-token-changed",
-    "the row of the class token has changed: it has no place in the picture",
-    lambda position, side: right_stretch(position * 2, side),
-)
-larger.mistake(
-    "reshape-back-to-rows",
-    "the grid is stretched well, but it comes back scrambled: after the stretch the"
-    " columns of the table are in front, and they belong behind the patches",
-    reshaping(into=False, back=True),
-)
-larger.mistake(
-    "reshape-into-pictures",
-    "a table whose 5 columns are all alike comes back with columns that differ by up to"
-    " {got:.1f}. A column of the table is one picture of 4 x 4: does your grid hold"
-    " it?",
-    reshaping(into=True, back=False),
-    reshaping(into=True, back=True),
-)
 
 
 @larger.wrong
@@ -396,14 +298,27 @@ def grid_read_by_columns(position, side):
     return torch.cat([position[:, :1], mirrored], dim=1)
 
 
-larger.mistake(
-    "other-interpolation",
-    "every column is a picture, but not stretched bicubically",
-    lambda position, side: right_stretch(position, side, mode="bilinear"),
-)
-larger.mistake(
-    "factor-instead-of-size",
-    "14 places to 61: {got} rows came back, and 61 x 61 are 3721. A factor is rounded;"
-    " what is asked for is a size",
-    by_factor,
-)
+larger.mistakes |= {
+    "class-token-lost: shape {got}: there are 36 places, and one row for the class"
+    " token; where has it gone?": (
+        lambda position, side: right_stretch(position, side)[:, 1:]
+    ),
+    "class-token-moved-last: the row of the class token is there, but it comes last": (
+        lambda position, side: right_stretch(position, side).roll(-1, dims=1)
+    ),
+    "class-token-changed: the row of the class token has changed: it has no place in"
+    " the picture": lambda position, side: right_stretch(position * 2, side),
+    "reshape-back-to-rows: the grid is stretched well, but it comes back scrambled:"
+    " after the stretch the columns of the table are in front, and they belong behind"
+    " the patches": reshaping(into=False, back=True),
+    "reshape-into-pictures: a table whose 5 columns are all alike comes back with"
+    " columns that differ by up to {got:.1f}. A column of the table is one picture of"
+    " 4 x 4: does your grid hold it?": answers(
+        reshaping(into=True, back=False), reshaping(into=True, back=True)
+    ),
+    "other-interpolation: every column is a picture, but not stretched bicubically": (
+        lambda position, side: right_stretch(position, side, mode="bilinear")
+    ),
+    "factor-instead-of-size: 14 places to 61: {got} rows came back, and 61 x 61 are"
+    " 3721. A factor is rounded; what is asked for is a size": by_factor,
+}

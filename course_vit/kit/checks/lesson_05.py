@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoder_block import DropPath, drop_path_rates
-from .judge import draw, exercise
+from .judge import answers, draw, exercise
 
 # 5.1 A colleague's block
 
@@ -58,62 +58,47 @@ block = exercise(
     },
     shape="tokens {right} went in, {got} came out",
 )
-block.mistake(
-    "residual-missing",
-    "with silent branches nothing comes out: what was there must be added",
-    lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x)))),
-)
-block.mistake(
-    "norm-after-the-branch",
-    "attention and MLP were silenced, and still something was added, the same to every"
-    " token: the bias of a norm. Does it stand before the branch or behind it?",
-    lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)) + norm2(mlp(x)),
-    lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)),
-    lambda x, norm1, attn, norm2, mlp: x + norm2(mlp(x)),
-)
-block.mistake(
-    "norm-on-the-sum",
-    "attention and MLP were silenced, so the tokens must come out as they went in, and"
-    " they came back changed: which line writes over the sum?",
-    lambda x, norm1, attn, norm2, mlp: norm2(norm1(x + attn(x)) + mlp(x)),
-)
-block.mistake(
-    "first-norm-forgotten",
-    "tokens 7 times as large, and what branch 1 of the block adds has changed: does it"
-    " read them through its norm?",
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, nn.Identity(), attn, norm2, mlp),
-)
-block.mistake(
-    "second-norm-forgotten",
-    "tokens 7 times as large, and what branch 2 of the block adds has changed: does it"
-    " read them through its norm?",
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, nn.Identity(), mlp),
-)
-block.mistake(
-    "mlp-first",
-    "the MLP thinks about tokens that have not looked around yet: which of the two"
-    " equations comes first?",
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, mlp, norm1, attn),
-)
-block.mistake(
-    "branches-side-by-side",
-    "the MLP reads what went into the block; it shall think about what attention found:"
-    " equation 3 starts from z', not from z",
-    lambda x, norm1, attn, norm2, mlp: x + attn(norm1(x)) + mlp(norm2(x)),
-)
-block.mistake(
-    "one-norm-for-both",
-    "both branches read through the same norm, and the other one is idle: each has a"
-    " norm of its own, with its own weight and bias",
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, norm1, mlp),
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm2, mlp),
-)
-block.mistake(
-    "norms-exchanged",
-    "attention reads through the norm of the MLP, and the MLP through attention's: no"
-    " shape tells, but loaded weights would stand in the wrong place",
-    lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm1, mlp),
-)
+block.mistakes |= {
+    "residual-missing: with silent branches nothing comes out: what was there must be"
+    " added": lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x)))),
+    "norm-after-the-branch: attention and MLP were silenced, and still something was"
+    " added, the same to every token: the bias of a norm. Does it stand before the"
+    " branch or behind it?": answers(
+        lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)) + norm2(mlp(x)),
+        lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)),
+        lambda x, norm1, attn, norm2, mlp: x + norm2(mlp(x)),
+    ),
+    "norm-on-the-sum: attention and MLP were silenced, so the tokens must come out as"
+    " they went in, and they came back changed: which line writes over the sum?": (
+        lambda x, norm1, attn, norm2, mlp: norm2(norm1(x + attn(x)) + mlp(x))
+    ),
+    "first-norm-forgotten: tokens 7 times as large, and what branch 1 of the block"
+    " adds has changed: does it read them through its norm?": (
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, nn.Identity(), attn, norm2, mlp)
+    ),
+    "second-norm-forgotten: tokens 7 times as large, and what branch 2 of the block"
+    " adds has changed: does it read them through its norm?": (
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, nn.Identity(), mlp)
+    ),
+    "mlp-first: the MLP thinks about tokens that have not looked around yet: which of"
+    " the two equations comes first?": (
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, mlp, norm1, attn)
+    ),
+    "branches-side-by-side: the MLP reads what went into the block; it shall think"
+    " about what attention found: equation 3 starts from z', not from z": (
+        lambda x, norm1, attn, norm2, mlp: x + attn(norm1(x)) + mlp(norm2(x))
+    ),
+    "one-norm-for-both: both branches read through the same norm, and the other one is"
+    " idle: each has a norm of its own, with its own weight and bias": answers(
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, norm1, mlp),
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm2, mlp),
+    ),
+    "norms-exchanged: attention reads through the norm of the MLP, and the MLP through"
+    " attention's: no shape tells, but loaded weights would stand in"
+    " the wrong place": (
+        lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm1, mlp)
+    ),
+}
 
 # 5.2 Count
 
@@ -130,51 +115,23 @@ parameters = exercise(
         " number per channel again, layer by layer": lambda answer: answer % D**2 / D,
     },
 )
-parameters.mistake(
-    "not-one-matrix",
-    "{answer}? One matrix of d times d alone has 36,864 numbers",
-    12,
-)
-parameters.mistake(
-    "mlp-forgotten",
-    "{answer:,} is 4 d d and a rest: that is attention alone; what else is there in"
-    " equations 2 and 3?",
-    4 * D**2,
-)
-parameters.mistake(
-    "mlp-not-widened",
-    "{answer:,} is 6 d d and a rest: how wide is the MLP between its two layers?",
-    6 * D**2,
-)
-parameters.mistake(
-    "matrices-per-head",
-    "{answer:,} is 18 d d and a rest: did you count q, k and v once for every head? A"
-    " head is a slice of them (exercise 4.3)",
-    18 * D**2,
-)
-parameters.mistake(
-    "biases-and-norms-forgotten",
-    "{answer:,} is 12 d d: the matrices are all there; what in a block is no matrix?",
-    12 * D**2,
-)
-parameters.mistake(
-    "biases-forgotten",
-    "{answer:,} is 12 d d + 4 d: matrices and norms are there. Every linear layer also"
-    " adds something",
-    12 * D**2 + 4 * D,
-)
-parameters.mistake(
-    "norms-forgotten",
-    "{answer:,} is 12 d d + 9 d: the linear layers are right; what else learns, once"
-    " per channel?",
-    12 * D**2 + 9 * D,
-)
-parameters.mistake(
-    "norm-half-counted",
-    "{answer:,} is 12 d d + 11 d: the linear layers are right; a norm stretches, and"
-    " what more?",
-    12 * D**2 + 11 * D,
-)
+parameters.mistakes |= {
+    "not-one-matrix: {answer}? One matrix of d times d alone has 36,864 numbers": 12,
+    "mlp-forgotten: {answer:,} is 4 d d and a rest: that is attention alone; what else"
+    " is there in equations 2 and 3?": 4 * D**2,
+    "mlp-not-widened: {answer:,} is 6 d d and a rest: how wide is the MLP between its"
+    " two layers?": 6 * D**2,
+    "matrices-per-head: {answer:,} is 18 d d and a rest: did you count q, k and v once"
+    " for every head? A head is a slice of them (exercise 4.3)": 18 * D**2,
+    "biases-and-norms-forgotten: {answer:,} is 12 d d: the matrices are all there;"
+    " what in a block is no matrix?": 12 * D**2,
+    "biases-forgotten: {answer:,} is 12 d d + 4 d: matrices and norms are there. Every"
+    " linear layer also adds something": 12 * D**2 + 4 * D,
+    "norms-forgotten: {answer:,} is 12 d d + 9 d: the linear layers are right; what"
+    " else learns, once per channel?": 12 * D**2 + 9 * D,
+    "norm-half-counted: {answer:,} is 12 d d + 11 d: the linear layers are right; a"
+    " norm stretches, and what more?": 12 * D**2 + 11 * D,
+}
 
 # 5.3 Drop paths
 
@@ -292,19 +249,14 @@ class Mistaken(nn.Module):
         return x * self.per_image(x) / self.keep if self.keep else x * 0
 
 
-drop_path.mistake("nonsense-let-through", "", Mistaken)
-drop_path.mistake(
-    "never-drops",
-    "30 times 100 images, and in training nothing was dropped: is the layer idle all"
-    " the time?",
-    nn.Identity,
-)
-drop_path.mistake(
-    "dropout-of-numbers",
-    "within {got:.0%} of the images some numbers are 0 and others not: that is dropout."
-    " Look at your mask for image 0: how many numbers did it draw there?",
-    nn.Dropout,
-)
+drop_path.mistakes |= {
+    "nonsense-let-through": Mistaken,
+    "never-drops: 30 times 100 images, and in training nothing was dropped: is the"
+    " layer idle all the time?": nn.Identity,
+    "dropout-of-numbers: within {got:.0%} of the images some numbers are 0 and others"
+    " not: that is dropout. Look at your mask for image 0: how many numbers did it"
+    " draw there?": nn.Dropout,
+}
 
 
 @drop_path.wrong
@@ -417,11 +369,11 @@ rates = exercise(
     otherwise="{right}, got {got}",
     atol=1e-6,
 )
-rates.mistake(
-    "nonsense-let-through",
-    "",
-    lambda rate, depth: [rate * i / max(depth - 1, 1) for i in range(depth)],
-)
+rates.mistakes |= {
+    "nonsense-let-through": (
+        lambda rate, depth: [rate * i / max(depth - 1, 1) for i in range(depth)]
+    ),
+}
 
 
 @rates.wrong

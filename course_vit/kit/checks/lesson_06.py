@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .judge import draw, element, exercise, expect
+from .judge import answers, draw, element, exercise, expect
 
 # 6.1 A token for the class
 
@@ -102,12 +102,10 @@ class TokenPutLast(Prepend):
         return super().forward(x).roll(-1, dims=1)
 
 
-class_token.mistake(
-    "one-token-per-image",
-    "{got} class tokens to learn, for a width of 5? Learn one and hand it to every"
-    " image",
-    lambda dim: Prepend(dim, rows=3),
-)
+class_token.mistakes |= {
+    "one-token-per-image: {got} class tokens to learn, for a width of 5? Learn one and"
+    " hand it to every image": lambda dim: Prepend(dim, rows=3),
+}
 
 # 6.2 From pixels to scores
 
@@ -158,51 +156,29 @@ pixels_to_scores = exercise(
         "token-picked-before-norm": said,
     },
 )
-pixels_to_scores.mistake(
-    "reads-the-first-patch",
-    "`token 1` is in your list. Counted from 0 this is the first patch, the top left"
-    " corner: who was put in front of it?",
-    [*STEPS[:5], DECOY, *STEPS[5:]],
-)
-pixels_to_scores.mistake(
-    "tokens-before-patches",
-    "before there are patches there is nothing to work on: an image enters as pixels",
-    moved("class token", to="patches"),
-)
-pixels_to_scores.mistake(
-    "positions-after-blocks",
-    "positions come after the blocks in your list: then it is too late to know where a"
-    " patch was",
-    moved("blocks", to="positions"),
-)
-pixels_to_scores.mistake(
-    "positions-before-class-token",
-    "the table has n + 1 rows, so there are n + 1 tokens when it is added: who has"
-    " position 0?",
-    moved("positions", to="class token"),
-)
-pixels_to_scores.mistake(
-    "token-read-before-blocks",
-    "a token that is read before the blocks has not seen the others",
-    moved("token 0", to="blocks"),
-)
-pixels_to_scores.mistake(
-    "norm-not-before-head",
-    "a pre-norm stack leaves its sum unnormalised: what does the head want to read?",
-    moved("norm", to="blocks"),
-)
-pixels_to_scores.mistake(
-    "head-before-token",
-    "this head scores all n + 1 tokens, and n of the answers are thrown away: right"
-    " numbers, wasted work. What must come before it?",
-    moved("head", to="token 0"),
-)
-pixels_to_scores.mistake(
-    "token-picked-before-norm",
-    "the norm treats every token alike, so picking token 0 before or after it gives the"
-    " same; the course norms all tokens first, as forward_features returns them",
-    moved("token 0", to="norm"),
-)
+pixels_to_scores.mistakes |= {
+    "reads-the-first-patch: `token 1` is in your list. Counted from 0 this is the"
+    " first patch, the top left corner: who was put in front of it?": (
+        [*STEPS[:5], DECOY, *STEPS[5:]]
+    ),
+    "tokens-before-patches: before there are patches there is nothing to work on: an"
+    " image enters as pixels": moved("class token", to="patches"),
+    "positions-after-blocks: positions come after the blocks in your list: then it is"
+    " too late to know where a patch was": moved("blocks", to="positions"),
+    "positions-before-class-token: the table has n + 1 rows, so there are n + 1 tokens"
+    " when it is added: who has position 0?": moved("positions", to="class token"),
+    "token-read-before-blocks: a token that is read before the blocks has not seen the"
+    " others": moved("token 0", to="blocks"),
+    "norm-not-before-head: a pre-norm stack leaves its sum unnormalised: what does the"
+    " head want to read?": moved("norm", to="blocks"),
+    "head-before-token: this head scores all n + 1 tokens, and n of the answers are"
+    " thrown away: right numbers, wasted work. What must come before it?": (
+        moved("head", to="token 0")
+    ),
+    "token-picked-before-norm: the norm treats every token alike, so picking token 0"
+    " before or after it gives the same; the course norms all tokens first, as"
+    " forward_features returns them": moved("token 0", to="norm"),
+}
 
 # 6.3 Count and predict
 
@@ -228,82 +204,42 @@ sanity = exercise(
     atol=0.01,
     rtol=0.02,
 )
-sanity.mistake(
-    "one-block-repeated",
-    "{got:,} too few, that is 11 blocks: the model has 12, and no two of them share"
-    " their weights",
-    (COUNT - 11 * BLOCK, 2.3),
-)
-sanity.mistake(
-    "matrices-alone-in-blocks",
-    "{got:,} too few, 13 d in each of 12 blocks: what in a block is no matrix?",
-    (COUNT - 12 * 13 * D, 2.3),
-)
-sanity.mistake(
-    "table-not-learned",
-    "{got:,} too few, that is 197 rows of d, one for each token: the published ViT"
-    " learns where its tokens are",
-    (COUNT - 197 * D, 2.3),
-)
-sanity.mistake(
-    "table-of-pixel-rows",
-    "{many:,} too many, 768 - 197 rows of d: how many tokens get a position?",
-    (COUNT + (768 - 197) * D, 2.3),
-)
-sanity.mistake(
-    "head-of-ten-classes",
-    "{got:,} too few, that is the head of 990 classes: how many does question 1 ask"
-    " for?",
-    (COUNT - 990 * (D + 1), 2.3),
-)
-sanity.mistake(
-    "head-bias-forgotten",
-    "{got:,} too few, one for each class: what has the head forgotten?",
-    (COUNT - 1000, 2.3),
-)
-sanity.mistake(
-    "rows-of-width-d-forgotten",
-    "{got:,} too few, that is {rows} times d. A bias, a class token, its position, half"
-    " a norm: each has as many numbers as a token is wide. Which is missing?",
-    *((COUNT - rows * D, 2.3) for rows in range(1, 6)),
-)
-sanity.mistake(
-    "one-token-per-image",
-    "{many:,} too many, that is {rows} rows of d: how many images share a class token,"
-    " and how many a table?",
-    (COUNT + 31 * D, 2.3),
-    seen=lambda got, right: right == 0 and got < 0 and got % D == 0,
-)
-sanity.mistake(
-    "loss-of-a-hundred-classes",
-    "a loss of {got:.2f} is ln(100): how many classes do the digits have?",
-    (COUNT, log(100)),
-)
-sanity.mistake(
-    "loss-of-a-thousand-classes",
-    "a loss of {got:.2f} is ln(1000), right for the model of question 1: and for ten"
-    " classes?",
-    (COUNT, log(1000)),
-)
-sanity.mistake(
-    "probability-for-loss",
-    "{got:.1f} is the probability of the right class: what does cross-entropy make of"
-    " it?",
-    (COUNT, 0.1),
-)
-sanity.mistake(
-    "sign-of-the-log",
-    "a loss of {got:.2f} is below zero, as the log of any probability is: which sign"
-    " does a loss have?",
-    (COUNT, -log(10)),
-)
-sanity.mistake(
-    "log-of-another-base",
-    "a loss of {got:.2f}: you have the right ten, but in another unit. Which logarithm"
-    " does cross-entropy take?",
-    (COUNT, 1.0),
-    (COUNT, log(10, 2)),
-)
+sanity.mistakes |= {
+    "one-block-repeated: {got:,} too few, that is 11 blocks: the model has 12, and no"
+    " two of them share their weights": (COUNT - 11 * BLOCK, 2.3),
+    "matrices-alone-in-blocks: {got:,} too few, 13 d in each of 12 blocks: what in a"
+    " block is no matrix?": (COUNT - 12 * 13 * D, 2.3),
+    "table-not-learned: {got:,} too few, that is 197 rows of d, one for each token:"
+    " the published ViT learns where its tokens are": (COUNT - 197 * D, 2.3),
+    "table-of-pixel-rows: {many:,} too many, 768 - 197 rows of d: how many tokens get"
+    " a position?": (COUNT + (768 - 197) * D, 2.3),
+    "head-of-ten-classes: {got:,} too few, that is the head of 990 classes: how many"
+    " does question 1 ask for?": (COUNT - 990 * (D + 1), 2.3),
+    "head-bias-forgotten: {got:,} too few, one for each class: what has the head"
+    " forgotten?": (COUNT - 1000, 2.3),
+    "rows-of-width-d-forgotten: {got:,} too few, that is {rows} times d. A bias, a"
+    " class token, its position, half a norm: each has as many numbers as a token is"
+    " wide. Which is missing?": answers(
+        *((COUNT - rows * D, 2.3) for rows in range(1, 6))
+    ),
+    "one-token-per-image: {many:,} too many, that is {rows} rows of d: how many images"
+    " share a class token, and how many a table?": answers(
+        (COUNT + 31 * D, 2.3),
+        seen=lambda got, right: right == 0 and got < 0 and got % D == 0,
+    ),
+    "loss-of-a-hundred-classes: a loss of {got:.2f} is ln(100): how many classes do"
+    " the digits have?": (COUNT, log(100)),
+    "loss-of-a-thousand-classes: a loss of {got:.2f} is ln(1000), right for the model"
+    " of question 1: and for ten classes?": (COUNT, log(1000)),
+    "probability-for-loss: {got:.1f} is the probability of the right class: what does"
+    " cross-entropy make of it?": (COUNT, 0.1),
+    "sign-of-the-log: a loss of {got:.2f} is below zero, as the log of any probability"
+    " is: which sign does a loss have?": (COUNT, -log(10)),
+    "log-of-another-base: a loss of {got:.2f}: you have the right ten, but in another"
+    " unit. Which logarithm does cross-entropy take?": answers(
+        (COUNT, 1.0), (COUNT, log(10, 2))
+    ),
+}
 
 # 6.4 The mean
 
@@ -321,45 +257,26 @@ mean = exercise(
         "with no prefix token every token is a patch, and the answer is off": pooled(0),
     },
 )
-mean.mistake(
-    "mean-over-channels",
-    "x is b n d, (2, 7, 5), and {got} came out: which of the letters was averaged"
-    " away?",
-    lambda x, k: x[:, k:].mean(dim=2),
-    lambda x, k: x.mean(dim=2),
-)
-mean.mistake(
-    "class-token-in-the-mean",
-    "the class token is in the mean: slice it off",
-    lambda x, k: x.mean(dim=1),
-)
-mean.mistake(
-    "class-token-read",
-    "this is token 0 as it is, the class token: nothing was averaged",
-    lambda x, k: x[:, 0],
-)
-mean.mistake(
-    "one-patch-for-all",
-    "this is one patch as it is: and the others?",
-    *(lambda x, k, n=n: x[:, n] for n in range(1, 7)),
-)
-mean.mistake(
-    "prefix-cut-from-the-end",
-    "the last patch was left out and the class token kept: at which end is a prefix?",
-    lambda x, k: x[:, :-k].mean(dim=1),
-)
-mean.mistake(
-    "sum-for-mean",
-    "this is 6 times the mean: with more patches it would grow",
-    lambda x, k: x[:, k:].sum(dim=1),
-)
-mean.mistake(
-    "divided-by-all-tokens",
-    "6 patches were added up and divided by 7: who is the seventh?",
-    lambda x, k: x[:, k:].sum(dim=1) / x.shape[1],
-)
-mean.mistake(
-    "one-prefix-assumed",
-    "with two prefix tokens (DeiT has two) the answer is off: use num_prefix_tokens",
-    lambda x, k: x[:, 1:].mean(dim=1),
-)
+mean.mistakes |= {
+    "mean-over-channels: x is b n d, (2, 7, 5), and {got} came out: which of the"
+    " letters was averaged away?": answers(
+        lambda x, k: x[:, k:].mean(dim=2), lambda x, k: x.mean(dim=2)
+    ),
+    "class-token-in-the-mean: the class token is in the mean: slice it off": (
+        lambda x, k: x.mean(dim=1)
+    ),
+    "class-token-read: this is token 0 as it is, the class token: nothing"
+    " was averaged": lambda x, k: x[:, 0],
+    "one-patch-for-all: this is one patch as it is: and the others?": answers(
+        *(lambda x, k, n=n: x[:, n] for n in range(1, 7))
+    ),
+    "prefix-cut-from-the-end: the last patch was left out and the class token kept: at"
+    " which end is a prefix?": lambda x, k: x[:, :-k].mean(dim=1),
+    "sum-for-mean: this is 6 times the mean: with more patches it would grow": (
+        lambda x, k: x[:, k:].sum(dim=1)
+    ),
+    "divided-by-all-tokens: 6 patches were added up and divided by 7: who is the"
+    " seventh?": lambda x, k: x[:, k:].sum(dim=1) / x.shape[1],
+    "one-prefix-assumed: with two prefix tokens (DeiT has two) the answer is off: use"
+    " num_prefix_tokens": lambda x, k: x[:, 1:].mean(dim=1),
+}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...training import cross_entropy, train_step
-from .judge import choose, exercise, expect
+from .judge import answers, choose, exercise, expect
 
 # 7.1 One step
 
@@ -199,61 +199,6 @@ one_step = exercise(
     rtol=1e-3,
     atol=1e-5,
 )
-one_step.mistake(
-    "loss-arguments-exchanged",
-    "the loss takes images, outputs, labels, in this order",
-    step(of=lambda loss: lambda images, outputs, labels: loss(outputs, images, labels)),
-)
-one_step.mistake(
-    "backward-left-out",
-    "no gradient was computed: was backward called?",
-    step("zero forward clip look step"),
-    step("zero forward"),
-)
-one_step.mistake(
-    "step-left-out",
-    "the gradient is there, and every weight stays where it was: a call is missing",
-    step("zero forward backward clip look"),
-)
-one_step.mistake(
-    "step-before-backward",
-    "the optimizer moves first and the gradient comes afterwards: it goes by the batch"
-    " before, or by nothing",
-    step("zero forward step backward"),
-)
-one_step.mistake(
-    "gradient-emptied-before-step",
-    "the optimizer meets a gradient of 0: when was it emptied?",
-    step("forward backward clip look zero step"),
-)
-one_step.mistake(
-    "loss-kept-as-tensor",
-    "return a float, such as .item() gives, got a {got}",
-    step(give=lambda value: value),
-)
-one_step.mistake(
-    "loss-times-batch",
-    "the loss of 12 images was {right:.3f}, you returned {got:.3f}: it is a mean"
-    " already",
-    step(give=lambda value: 12 * value.item()),
-)
-one_step.mistake(
-    "gradient-never-emptied",
-    "at the second step the gradient is twice as long: backward adds to what is there."
-    " Empty it first",
-    step("forward backward clip look step"),
-)
-one_step.mistake(
-    "clipped-entry-by-entry",
-    "clip_norm=0.01, but the length of the gradient is {got}. The length is to be"
-    " shortened, so that the direction stays",
-    step("zero forward backward clip-values look step"),
-)
-one_step.mistake(
-    "gradient-not-clipped",
-    "clip_norm=0.01, but the optimizer meets a gradient of length {got}",
-    step("zero forward backward look step clip"),
-)
 
 
 @one_step.wrong
@@ -264,64 +209,77 @@ def loss_measured_after_step(model, optimizer, images, labels, loss, clip_norm=1
     return loss(images, model(images), labels).item()
 
 
-one_step.mistake(
-    "nothing-checked-before-step",
-    "loss and gradient were nan, and the optimizer took a step: now every weight is"
-    " nan, too. Look before you step",
-    step("zero forward backward clip step"),
-)
-one_step.mistake(
-    "only-loss-checked",
-    "a loss of 0 with a gradient of nan (the root of 0 does it), and the optimizer took"
-    " a step: look at the length as well",
-    step(finite=lambda value, length: value.isfinite()),
-)
-one_step.mistake(
-    "only-gradient-checked",
-    "a loss of nan with a finite gradient, and the optimizer took a step: look at the"
-    " loss as well",
-    step(finite=lambda value, length: length.isfinite()),
-)
-one_step.mistake(
-    "infinity-let-through",
-    "a loss of inf, and the optimizer took a step: nan is not the only number that is"
-    " not finite",
-    step(finite=lambda value, length: not (value + length).isnan()),
-)
-one_step.mistake(
-    "missing-step-unsaid",
-    "no step was taken: say so with nan; you returned {got[0]} for a loss of nan,"
-    " {got[1]} for one of inf",
-    lambda *given: torch.tensor(train_step(*given)).nan_to_num().item(),
-)
-one_step.mistake(
-    "broken-gradient-left-behind",
-    "after one broken loss no step is taken any more: the nan is still in the"
-    " gradients. Who empties them if a step ends early?",
-    step("forward backward clip look step zero"),
-)
+one_step.mistakes |= {
+    "loss-arguments-exchanged: the loss takes images, outputs, labels, in this order": (
+        step(
+            of=lambda loss: (
+                lambda images, outputs, labels: loss(outputs, images, labels)
+            )
+        )
+    ),
+    "backward-left-out: no gradient was computed: was backward called?": answers(
+        step("zero forward clip look step"), step("zero forward")
+    ),
+    "step-left-out: the gradient is there, and every weight stays where it was: a call"
+    " is missing": step("zero forward backward clip look"),
+    "step-before-backward: the optimizer moves first and the gradient comes"
+    " afterwards: it goes by the batch before, or by nothing": (
+        step("zero forward step backward")
+    ),
+    "gradient-emptied-before-step: the optimizer meets a gradient of 0: when was it"
+    " emptied?": step("forward backward clip look zero step"),
+    "loss-kept-as-tensor: return a float, such as .item() gives, got a {got}": (
+        step(give=lambda value: value)
+    ),
+    "loss-times-batch: the loss of 12 images was {right:.3f}, you returned {got:.3f}:"
+    " it is a mean already": step(give=lambda value: 12 * value.item()),
+    "gradient-never-emptied: at the second step the gradient is twice as long:"
+    " backward adds to what is there. Empty it first": (
+        step("forward backward clip look step")
+    ),
+    "clipped-entry-by-entry: clip_norm=0.01, but the length of the gradient is {got}."
+    " The length is to be shortened, so that the direction stays": (
+        step("zero forward backward clip-values look step")
+    ),
+    "gradient-not-clipped: clip_norm=0.01, but the optimizer meets a gradient of"
+    " length {got}": step("zero forward backward look step clip"),
+    "nothing-checked-before-step: loss and gradient were nan, and the optimizer took a"
+    " step: now every weight is nan, too. Look before you step": (
+        step("zero forward backward clip step")
+    ),
+    "only-loss-checked: a loss of 0 with a gradient of nan (the root of 0 does it),"
+    " and the optimizer took a step: look at the length as well": (
+        step(finite=lambda value, length: value.isfinite())
+    ),
+    "only-gradient-checked: a loss of nan with a finite gradient, and the optimizer"
+    " took a step: look at the loss as well": (
+        step(finite=lambda value, length: length.isfinite())
+    ),
+    "infinity-let-through: a loss of inf, and the optimizer took a step: nan is not"
+    " the only number that is not finite": (
+        step(finite=lambda value, length: not (value + length).isnan())
+    ),
+    "missing-step-unsaid: no step was taken: say so with nan; you returned {got[0]}"
+    " for a loss of nan, {got[1]} for one of inf": (
+        lambda *given: torch.tensor(train_step(*given)).nan_to_num().item()
+    ),
+    "broken-gradient-left-behind: after one broken loss no step is taken any more: the"
+    " nan is still in the gradients. Who empties them if a step ends early?": (
+        step("forward backward clip look step zero")
+    ),
+}
 
 # 7.2 Which patch size
 
 patch_size = choose("7.2", "C")
-patch_size.mistake(
-    "more-tokens-are-better",
-    "more tokens can say more, but 16 already hold every pixel: look at the numbers of"
-    " the stored run",
-    "A",
-)
-patch_size.mistake(
-    "few-tokens-say-little",
-    "on photographs, yes. But these digits are centred and fill the image: a pixel of"
-    " such a patch is always at the same place of the digit",
-    "B",
-)
-patch_size.mistake(
-    "patch-size-is-a-constant",
-    "16 pixels are more than the whole image. How many tokens can then attend to each"
-    " other?",
-    "D",
-)
+patch_size.mistakes |= {
+    "more-tokens-are-better: more tokens can say more, but 16 already hold every"
+    " pixel: look at the numbers of the stored run": "A",
+    "few-tokens-say-little: on photographs, yes. But these digits are centred and fill"
+    " the image: a pixel of such a patch is always at the same place of the digit": "B",
+    "patch-size-is-a-constant: 16 pixels are more than the whole image. How many"
+    " tokens can then attend to each other?": "D",
+}
 
 # 7.3 Four runs with a fault
 
@@ -352,54 +310,31 @@ four_runs = exercise(
         "missing-warm-up-not-seen": lambda answer: named(answer)["D"],
     },
 )
-four_runs.mistake(
-    "all-is-overfitting",
-    "overfitting means: the training loss is low and the test loss is not. Compare the"
-    " training loss first",
-    dict.fromkeys(FAULTS, "overfitting"),
-)
-four_runs.mistake(
-    "wild-rate-not-seen",
-    "B jumps about above a blind guess for half of its run and ends above 1: what sends"
-    " the weights so far with every step?",
-    FAULTS | {"B": "warm-up"},
-)
-four_runs.mistake(
-    "missing-positions-not-seen",
-    "C learns steadily, but stays far from the others on training *and* test images:"
-    " what can it not tell apart?",
-    FAULTS | {"C": "rate"},
-)
-four_runs.mistake(
-    "forgotten-eval-not-seen",
-    "A learns as the panel *dropout* does, but its test loss is not below its training"
-    " loss: what was still switched on?",
-    FAULTS | {"A": "positions"},
-)
-four_runs.mistake(
-    "missing-warm-up-not-seen",
-    "D starts far above a blind guess and recovers: what would have kept its first"
-    " steps small?",
-    FAULTS | {"D": "rate"},
-)
+four_runs.mistakes |= {
+    "all-is-overfitting: overfitting means: the training loss is low and the test loss"
+    " is not. Compare the training loss first": dict.fromkeys(FAULTS, "overfitting"),
+    "wild-rate-not-seen: B jumps about above a blind guess for half of its run and"
+    " ends above 1: what sends the weights so far with every step?": (
+        FAULTS | {"B": "warm-up"}
+    ),
+    "missing-positions-not-seen: C learns steadily, but stays far from the others on"
+    " training *and* test images: what can it not tell apart?": FAULTS | {"C": "rate"},
+    "forgotten-eval-not-seen: A learns as the panel *dropout* does, but its test loss"
+    " is not below its training loss: what was still switched on?": (
+        FAULTS | {"A": "positions"}
+    ),
+    "missing-warm-up-not-seen: D starts far above a blind guess and recovers: what"
+    " would have kept its first steps small?": FAULTS | {"D": "rate"},
+}
 
 # 7.4 Why a convolutional net
 
 why_a_cnn = choose("7.4", "B")
-why_a_cnn.mistake(
-    "model-too-small",
-    "the clinic knows too small models by their training loss; this one learns its"
-    " training images to the last",
-    "A",
-)
-why_a_cnn.mistake(
-    "mixing-loses-pixels",
-    "every pixel is in some token, and a weighted sum with learned weights can keep"
-    " what it needs",
-    "C",
-)
-why_a_cnn.mistake(
-    "optimizer-made-the-difference",
-    "both were trained by the same fit, with the same AdamW",
-    "D",
-)
+why_a_cnn.mistakes |= {
+    "model-too-small: the clinic knows too small models by their training loss; this"
+    " one learns its training images to the last": "A",
+    "mixing-loses-pixels: every pixel is in some token, and a weighted sum with"
+    " learned weights can keep what it needs": "C",
+    "optimizer-made-the-difference: both were trained by the same fit, with the same"
+    " AdamW": "D",
+}

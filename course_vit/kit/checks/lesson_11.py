@@ -10,25 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...pretrained import fuse_qkv
-from .judge import choose, draw, exercise
+from .judge import answers, choose, draw, exercise
 
 not_strict = choose("11.1", "D")
-not_strict.mistake(
-    "silence-taken-for-success",
-    "no error, true. But a layer takes weights by their name: look for the first name"
-    " of the file in the model",
-    "A",
-)
-not_strict.mistake(
-    "weights-matched-by-order",
-    "a state dict is a dictionary: what is looked up in it, a place or a name?",
-    "B",
-)
-not_strict.mistake(
-    "some-keys-always-fit",
-    "which ones? Put both lists of names side by side and look for one that is in both",
-    "C",
-)
+not_strict.mistakes |= {
+    "silence-taken-for-success: no error, true. But a layer takes weights by their"
+    " name: look for the first name of the file in the model": "A",
+    "weights-matched-by-order: a state dict is a dictionary: what is looked up in it,"
+    " a place or a name?": "B",
+    "some-keys-always-fit: which ones? Put both lists of names side by side and look"
+    " for one that is in both": "C",
+}
 
 # 11.2 Three layers in one
 
@@ -134,63 +126,41 @@ layer = exercise(
         "lost": lambda got, right: ", ".join(set(right) - set(got)),
     },
 )
-layer.mistake(
-    "file-order-kept",
-    "the three are in the order of this dictionary, values first: whose order counts,"
-    " the file's or the layer's?",
-    joined("vqk"),
-)
-layer.mistake(
-    "another-order",
-    "all numbers are there, in another order: lesson 4 takes the first third for the"
-    " queries, the second for the keys",
-    *(joined(order) for order in ("kqv", "qvk", "vkq", "kvq")),
-)
-layer.mistake(
-    "joined-side-by-side",
-    "three matrices of 4 x 4 became (4, 12): each output of the layer is a row of its"
-    " matrix, and the fused layer has three times the outputs",
-    joined(join=lambda three: torch.cat(three, dim=-1)),
-)
-layer.mistake(
-    "rows-interleaved",
-    "rows of q, k and v take turns: then the first third, which lesson 4 reads as the"
-    " queries, holds a bit of all three",
-    joined(join=lambda three: torch.stack(three, dim=1).flatten(0, 1)),
-)
-layer.mistake(
-    "parts-left-beside",
-    "{keys} came back beside the fused layer: strict loading will call them unexpected",
-    lambda state: state | fuse_qkv(state),
-)
-layer.mistake(
-    "first-block-only",
-    "of the blocks 1 and 10, qkv came out as {keys}: a model has many blocks, of any"
-    " number",
-    joined(torn=r"(blocks\.1\.attn\.)[qkv]\.(weight|bias)", kept=lambda *_: True),
-)
-layer.mistake(
-    "biases-left-out",
-    "the matrices are fused, the biases are not: they are keys of the same layer",
-    joined(torn=r"(.*\.attn\.)[qkv]\.(weight)", kept=lambda *_: True),
-)
-layer.mistake(
-    "other-keys-lost",
-    "{lost} got lost: what is not attention belongs to the model, too",
-    joined(kept=lambda key, state: "attn" in key),
-)
-layer.mistake(
-    "fused-again",
-    "a file in which qkv is one layer already should come back as it is, this came"
-    " back: {got}; does your rule for q take qkv for a q?",
-    joined(torn=r"(.*\.attn\.)[qkv].*\.(weight|bias)"),
-)
-layer.mistake(
-    "two-parts-accepted",
-    "a block with two of the three should raise ValueError, and this came back: {keys}",
-    joined(lenient=True),
-    seen=lambda got, right: isinstance(right, ValueError) and isinstance(got, dict),
-)
+layer.mistakes |= {
+    "file-order-kept: the three are in the order of this dictionary, values first:"
+    " whose order counts, the file's or the layer's?": joined("vqk"),
+    "another-order: all numbers are there, in another order: lesson 4 takes the first"
+    " third for the queries, the second for the keys": answers(
+        *(joined(order) for order in ("kqv", "qvk", "vkq", "kvq"))
+    ),
+    "joined-side-by-side: three matrices of 4 x 4 became (4, 12): each output of the"
+    " layer is a row of its matrix, and the fused layer has three times the outputs": (
+        joined(join=lambda three: torch.cat(three, dim=-1))
+    ),
+    "rows-interleaved: rows of q, k and v take turns: then the first third, which"
+    " lesson 4 reads as the queries, holds a bit of all three": (
+        joined(join=lambda three: torch.stack(three, dim=1).flatten(0, 1))
+    ),
+    "parts-left-beside: {keys} came back beside the fused layer: strict loading will"
+    " call them unexpected": lambda state: state | fuse_qkv(state),
+    "first-block-only: of the blocks 1 and 10, qkv came out as {keys}: a model has"
+    " many blocks, of any number": (
+        joined(torn=r"(blocks\.1\.attn\.)[qkv]\.(weight|bias)", kept=lambda *_: True)
+    ),
+    "biases-left-out: the matrices are fused, the biases are not: they are keys of the"
+    " same layer": joined(torn=r"(.*\.attn\.)[qkv]\.(weight)", kept=lambda *_: True),
+    "other-keys-lost: {lost} got lost: what is not attention belongs to"
+    " the model, too": joined(kept=lambda key, state: "attn" in key),
+    "fused-again: a file in which qkv is one layer already should come back as it is,"
+    " this came back: {got}; does your rule for q take qkv for a q?": (
+        joined(torn=r"(.*\.attn\.)[qkv].*\.(weight|bias)")
+    ),
+    "two-parts-accepted: a block with two of the three should raise ValueError, and"
+    " this came back: {keys}": answers(
+        joined(lenient=True),
+        seen=lambda got, right: isinstance(right, ValueError) and isinstance(got, dict),
+    ),
+}
 
 
 @layer.wrong
@@ -269,37 +239,6 @@ grid = exercise(
         "2 + 60 rows came back, but not the right ones": larger(2, 4, 4),
     },
 )
-grid.mistake(
-    "prefix-rows-dropped",
-    "a table of 17 rows, 4 x 4 places and 1 row before them: {got} rows came back, and"
-    " 60 are the new grid alone. The others have a position, too",
-    lambda *given: stretched(*given)[:, -60:],
-)
-grid.mistake(
-    "one-prefix-row-always",
-    "a table of 16 rows, 4 x 4 places and no row before them: {got} rows came back, 60"
-    " were asked for. How many rows does the old grid leave over?",
-    lambda *given: stretched(*given, prefix=1),
-)
-grid.mistake(
-    "prefix-guessed-from-square",
-    "a table of 16 rows, 5 x 3 places and 1 row before them: {got} rows came back. 16"
-    " is a square number, and no class token follows from that; who knows the old"
-    " grid?",
-    guessed,
-)
-grid.mistake(
-    "only-one-prefix-row-kept",
-    "a table of 18 rows, 4 x 4 places and 2 rows before them: {got} rows came back, 2 +"
-    " 60 were asked for. DeiT has a distillation token",
-    lambda *given: stretched(*given)[:, -61:],
-)
-grid.mistake(
-    "prefix-rows-moved-last",
-    "the rows that are no places come last now, and the model adds the first row to its"
-    " class token",
-    lambda *given: stretched(*given, last=True),
-)
 
 
 @grid.wrong
@@ -310,47 +249,45 @@ def prefix_rows_taken_last(position, old, new):
     return stretched(position.roll(prefix, dims=1), old, new)
 
 
-grid.mistake(
-    "new-grid-exchanged",
-    "the 60 places are laid out as 10 rows of 6, and 6 rows of 10 were asked for",
-    lambda position, old, new: stretched(position, old, new[::-1]),
-)
-grid.mistake(
-    "rows-and-columns-exchanged",
-    "a grid of 5 rows and 3 columns was read as 3 rows and 5 columns: its patches come"
-    " in reading order",
-    lambda position, old, new: stretched(position, old[::-1], new),
-)
-grid.mistake(
-    "reshape-into-pictures",
-    "the numbers of one place are side by side in the table; a reshape to pictures cuts"
-    " across them. Lesson 2 had a word that moves axes by name",
-    reshaped,
-    lambda *given: reshaped(*given, back=True),
-)
-grid.mistake(
-    "other-interpolation",
-    "1 + 60 rows came back, but not the numbers of the bicubic stretching in the"
-    " question",
-    lambda *given: stretched(*given, mode="bilinear"),
-)
+grid.mistakes |= {
+    "prefix-rows-dropped: a table of 17 rows, 4 x 4 places and 1 row before them:"
+    " {got} rows came back, and 60 are the new grid alone. The others have a position,"
+    " too": lambda *given: stretched(*given)[:, -60:],
+    "one-prefix-row-always: a table of 16 rows, 4 x 4 places and no row before them:"
+    " {got} rows came back, 60 were asked for. How many rows does the old grid leave"
+    " over?": lambda *given: stretched(*given, prefix=1),
+    "prefix-guessed-from-square: a table of 16 rows, 5 x 3 places and 1 row before"
+    " them: {got} rows came back. 16 is a square number, and no class token follows"
+    " from that; who knows the old grid?": guessed,
+    "only-one-prefix-row-kept: a table of 18 rows, 4 x 4 places and 2 rows before"
+    " them: {got} rows came back, 2 + 60 were asked for. DeiT has a"
+    " distillation token": lambda *given: stretched(*given)[:, -61:],
+    "prefix-rows-moved-last: the rows that are no places come last now, and the model"
+    " adds the first row to its class token": (
+        lambda *given: stretched(*given, last=True)
+    ),
+    "new-grid-exchanged: the 60 places are laid out as 10 rows of 6, and 6 rows of 10"
+    " were asked for": lambda position, old, new: stretched(position, old, new[::-1]),
+    "rows-and-columns-exchanged: a grid of 5 rows and 3 columns was read as 3 rows and"
+    " 5 columns: its patches come in reading order": (
+        lambda position, old, new: stretched(position, old[::-1], new)
+    ),
+    "reshape-into-pictures: the numbers of one place are side by side in the table; a"
+    " reshape to pictures cuts across them. Lesson 2 had a word that moves axes by"
+    " name": answers(reshaped, lambda *given: reshaped(*given, back=True)),
+    "other-interpolation: 1 + 60 rows came back, but not the numbers of the bicubic"
+    " stretching in the question": lambda *given: stretched(*given, mode="bilinear"),
+}
 
 # 11.4 Four points too few
 
 four_points = choose("11.4", "B")
-four_points.mistake(
-    "small-loss-from-a-random-head",
-    "a thousand classes, and a head that knows none of them: how many would it name"
-    " rightly?",
-    "A",
-)
-four_points.mistake(
-    "small-loss-from-exchanged-layers",
-    "section 11.3 tried that: how much was left?",
-    "C",
-)
-four_points.mistake(
-    "small-loss-from-unscaled-images",
-    "look at the last column of the figure: does that cost four points?",
-    "D",
-)
+four_points.mistakes |= {
+    "small-loss-from-a-random-head: a thousand classes, and a head that knows none of"
+    " them: how many would it name rightly?": "A",
+    "small-loss-from-exchanged-layers: section 11.3 tried that: how much was left?": (
+        "C"
+    ),
+    "small-loss-from-unscaled-images: look at the last column of the figure: does that"
+    " cost four points?": "D",
+}

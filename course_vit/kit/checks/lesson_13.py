@@ -70,48 +70,30 @@ gap = exercise(
     rtol=0.03,  # either definition of the standard deviation is good
     atol=1e-9,
 )
-gap.mistake(
-    "weights-not-carried-over",
-    "two models of the same class are {got:.2f} apart, they should be 0 apart: on whose"
-    " weights does each of them answer?",
-    gap_by(copies=lambda ours, theirs: None),
-)
-gap.mistake(
-    "compared-in-training-mode",
-    "asked twice, your gap of the same two models differs by {got:.2f}: something in"
-    " them is still drawn by chance",
-    gap_by(training=True),
-)
-gap.mistake(
-    "mean-hides-the-worst",
-    "one logit of five is off by 0.3, and your gap is {got:.3f}, a fifth of"
-    " {right:.3f}: four good ones must not excuse a bad one",
-    gap_by(summary=lambda difference: difference.abs().mean()),
-)
-gap.mistake(
-    "not-in-units-of-spread",
-    "one logit is off by 0.3, and that is your gap. Is this much or little? In units of"
-    " the spread of the logits of `theirs` it is {right:.3f}",
-    gap_by(scale=lambda right: 1),
-)
-gap.mistake(
-    "something-stayed-random",
-    "",
-    gap_by(
+gap.mistakes |= {
+    "weights-not-carried-over: two models of the same class are {got:.2f} apart, they"
+    " should be 0 apart: on whose weights does each of them answer?": (
+        gap_by(copies=lambda ours, theirs: None)
+    ),
+    "compared-in-training-mode: asked twice, your gap of the same two models differs"
+    " by {got:.2f}: something in them is still drawn by chance": gap_by(training=True),
+    "mean-hides-the-worst: one logit of five is off by 0.3, and your gap is {got:.3f},"
+    " a fifth of {right:.3f}: four good ones must not excuse a bad one": (
+        gap_by(summary=lambda difference: difference.abs().mean())
+    ),
+    "not-in-units-of-spread: one logit is off by 0.3, and that is your gap. Is this"
+    " much or little? In units of the spread of the logits of `theirs` it is"
+    " {right:.3f}": gap_by(scale=lambda right: 1),
+    "something-stayed-random": gap_by(
         copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict(), False)
     ),
-)
-gap.mistake(
-    "signed-difference",
-    "one logit is too low by 0.3, and your gap is {got:.3f}: too low is as wrong as too"
-    " high",
-    gap_by(summary=torch.max),
-)
-gap.mistake(
-    "changed-the-witness",
-    "the weights of `theirs` have changed: it is the reference, carry them from it",
-    gap_by(copies=lambda ours, theirs: theirs.load_state_dict(ours.state_dict())),
-)
+    "signed-difference: one logit is too low by 0.3, and your gap is {got:.3f}: too"
+    " low is as wrong as too high": gap_by(summary=torch.max),
+    "changed-the-witness: the weights of `theirs` have changed: it is the reference,"
+    " carry them from it": (
+        gap_by(copies=lambda ours, theirs: theirs.load_state_dict(ours.state_dict()))
+    ),
+}
 
 # 13.2 What a token costs
 
@@ -121,42 +103,24 @@ cost = exercise(
     right=2 * 192 + HEAD,
     otherwise="not {got}: list the parts, one on a line",
 )
-cost.mistake(
-    "second-head-forgotten",
-    "{got:,}: that is the token and its place; who reads it, at the other end?",
-    2 * 192,
-)
-cost.mistake(
-    "position-row-forgotten",
-    "{got:,}: 198 tokens enter the blocks: how many rows does the position table have"
-    " now?",
-    192 + HEAD,
-)
-cost.mistake(
-    "head-without-bias",
-    "{got:,}: a linear map for 1000 classes: is a matrix all of it?",
-    2 * 192 + 192 * 1000,
-)
-cost.mistake("token-forgotten", "{got:,}: a head more, but what does it read?", HEAD)
+cost.mistakes |= {
+    "second-head-forgotten: {got:,}: that is the token and its place; who reads it, at"
+    " the other end?": 2 * 192,
+    "position-row-forgotten: {got:,}: 198 tokens enter the blocks: how many rows does"
+    " the position table have now?": 192 + HEAD,
+    "head-without-bias: {got:,}: a linear map for 1000 classes: is a"
+    " matrix all of it?": 2 * 192 + 192 * 1000,
+    "token-forgotten: {got:,}: a head more, but what does it read?": HEAD,
+}
 
 # 13.3 The test that shows it
 
 witness = choose("13.3", "C")
-witness.mistake(
-    "a-count-shows-the-model",
-    "scale, order of q, k and v, eps, the residual connection: none of these has a"
-    " weight, so the count sees none of them",
-    "A",
-)
-witness.mistake(
-    "learning-shows-the-model",
-    "models with a bug learn, too, sometimes even well (lesson 4): the optimizer works"
-    " around it",
-    "B",
-)
-witness.mistake(
-    "loading-shows-the-model",
-    "names and shapes agree. But does the model read the rows of a matrix in the order"
-    " in which they were written?",
-    "D",
-)
+witness.mistakes |= {
+    "a-count-shows-the-model: scale, order of q, k and v, eps, the residual"
+    " connection: none of these has a weight, so the count sees none of them": "A",
+    "learning-shows-the-model: models with a bug learn, too, sometimes even well"
+    " (lesson 4): the optimizer works around it": "B",
+    "loading-shows-the-model: names and shapes agree. But does the model read the rows"
+    " of a matrix in the order in which they were written?": "D",
+}
