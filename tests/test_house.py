@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
@@ -228,6 +229,14 @@ def test_no_file_is_large():
 
 
 # The door
+
+
+def test_the_licences_are_the_official_texts():
+    apache = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    cc_by = "7e7170e3cebf88a9f60c7b8421418323c09304da1af4d5e90f4da1dc1c8a2661"
+    for name, digest in {"LICENSE": apache, "LICENSE-TEXT": cc_by}.items():
+        assert sha256(read(name).encode()).hexdigest() == digest, name
+        assert name in PROJECT["project"]["license-files"]
 
 
 def test_the_links_of_the_readme_lead_somewhere():
