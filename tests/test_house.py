@@ -7,6 +7,7 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
+import jedi
 import pytest
 import yaml
 from house import MODULES, NOTEBOOKS, ROOT
@@ -92,6 +93,37 @@ def test_the_package_offers_every_public_name_of_every_lesson(path):
 def test_the_package_offers_the_models_by_name():
     assert callable(course_vit.create_model)
     assert callable(course_vit.list_models)
+
+
+def public_names():
+    names = {"create_model", "list_models"}
+    for path in MODULES:
+        names |= {path.stem, *import_module(f"course_vit.{path.stem}").__all__}
+    return names
+
+
+def test_dir_lists_every_public_name():
+    assert public_names() <= set(dir(course_vit))
+
+
+def test_a_star_import_gives_every_public_name():
+    code = "from course_vit import *; print(*globals())"
+    given = set(run(sys.executable, "-c", code).split())
+    assert public_names() - {path.stem for path in MODULES} <= given
+
+
+def test_a_module_is_loaded_when_it_is_first_used():
+    code = "import course_vit; print(course_vit.training.__name__)"
+    assert run(sys.executable, "-c", code) == "course_vit.training\n"
+
+
+def test_an_editor_completes_every_public_name():
+    offered = jedi.Script("from course_vit import ").complete()
+    assert public_names() <= {completion.name for completion in offered}
+
+
+def test_type_checkers_are_told_that_the_package_has_types():
+    assert (ROOT / "course_vit" / "py.typed").exists()
 
 
 def test_a_name_that_does_not_exist_is_refused():
