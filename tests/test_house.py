@@ -1,8 +1,10 @@
 """The house itself: the cheap import, the set-up, the workflows, the door."""
 
+import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -45,11 +47,16 @@ def run(*command):
     return done.stdout
 
 
-def tracked_files():
-    """What is in the repository, or will be with the next commit."""
-    git = ["git", "-c", f"safe.directory={ROOT}"]
-    names = run(*git, "ls-files", "-co", "--exclude-standard").splitlines()
-    return [ROOT / name for name in names if (ROOT / name).is_file()]
+def our_files():
+    """Every file of the course: all but git's own and what .gitignore names."""
+    ignored = [".git", *(line.strip("/") for line in read(".gitignore").split())]
+
+    def ours(names):
+        return [n for n in names if not any(fnmatch(n, pattern) for pattern in ignored)]
+
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = ours(folders)
+        yield from (Path(folder, name) for name in ours(files))
 
 
 def workflow_of(path):
@@ -198,8 +205,9 @@ def test_strictness_is_not_loosened():
 
 
 def test_ci_runs_the_test_command_of_the_readme_and_the_browser():
+    assert "exec env -i" in read(".ci/run"), "begin with a newcomer's environment"
     for command in ("make test", "make test-browser"):
-        assert re.search(rf"^{command}$", read(".ci/run"), flags=re.M)
+        assert re.search(rf"^time {command}$", read(".ci/run"), flags=re.M)
     assert "make test" in read("README.md")
 
 
@@ -249,14 +257,14 @@ def test_no_file_names_a_registry_or_a_place_on_a_machine():
         r"pypi\.(?:org|python)|pythonhosted|pytorch\.(?:org)|index-url|find-links"
         r"|(?<![\w.])/(?:home|root|tmp|Users|work|opt|mnt)/\w|[A-Z]:\\+Users"
     )
-    for path in set(tracked_files()) - {Path(__file__)}:
+    for path in set(our_files()) - {Path(__file__)}:
         text = path.read_text(encoding="utf-8", errors="ignore")
         found = trace.search(re.sub(r'"image/png": "[^"]*"', "", text))
         assert not found, f"{path.relative_to(ROOT)} holds {found[0]!r}"
 
 
 def test_no_file_is_large():
-    large = [path.name for path in tracked_files() if path.stat().st_size > 600_000]
+    large = [path.name for path in our_files() if path.stat().st_size > 600_000]
     assert not large
 
 

@@ -56,7 +56,9 @@ def cell(tmp_path):
 
 
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What is in the files of a folder; Python's caches do not count."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {p: p.read_bytes() for p in files if p.parent.name != "__pycache__"}
 
 
 # Made once, never overwritten
