@@ -19,12 +19,19 @@ STRIP = $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
 	"$(addprefix metadata.language_info.,codemirror_mode file_extension mimetype \
 	nbconvert_exporter pygments_lexer version)"
 
+# JupyterLab refuses root, which many a container has, unless it is told otherwise.
+AS_ROOT = $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
+
 # An environment is ready when its stamp is newer than pyproject.toml.
 ifeq ($(origin PY),undefined)
 PY = .venv/bin/python
 LAB_ENV = $(if $(LOCKED),.venv/.locked,.venv/.course)
 TEST_ENV = $(if $(LOCKED),.venv/.locked,.venv/.test)
 endif
+
+# Two processes share the files of tests, with one thread each.
+PARALLEL = -n 2 --dist loadfile
+check-code check-notebooks: export OMP_NUM_THREADS = 1
 
 ifdef OFFLINE
 NO_NETWORK = unshare --map-root-user --net sh -c 'ip link set lo up && exec "$$@"' sh
@@ -35,7 +42,7 @@ help:  ## this list
 
 lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, make it)
 	$(PY) -m course_vit start $(WORKBOOK)
-	$(PY) -m jupyterlab $(LAB_FLAGS) $(LESSON)
+	$(PY) -m jupyterlab $(AS_ROOT) $(LAB_FLAGS) $(LESSON)
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
@@ -66,10 +73,10 @@ check-spelling: $(TEST_ENV)  ## spelling
 	$(PY) -m codespell_lib
 
 check-code: $(TEST_ENV)  ## the tests; every error that a lesson raises is provoked
-	$(PY) -m pytest --every-raise --durations=10 tests
+	$(PY) -m pytest $(PARALLEL) --every-raise --durations=10 tests
 
 check-notebooks: $(TEST_ENV)  ## run every notebook and compare every output
-	$(NO_NETWORK) $(PY) -m pytest --nbval --durations=10 notebooks
+	$(NO_NETWORK) $(PY) -m pytest $(PARALLEL) --nbval --durations=10 notebooks
 
 export: $(TEST_ENV)  ## print the modules from the notebooks
 	$(PY) -m course_vit export

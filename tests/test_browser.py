@@ -78,7 +78,7 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = [
-        *("--no-browser", "--expose-app-in-browser", *["--allow-root"] * IS_ROOT),
+        *("--no-browser", "--expose-app-in-browser"),
         *("--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=secret"),
         f"--ServerApp.root_dir={home}/course",
     ]

@@ -1,15 +1,19 @@
 """Lesson 9: two tokens, two heads, and a loss that asks a teacher."""
 
 import copy
+import importlib
 import math
+import os
+import sys
 from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 quick = settings(max_examples=15)
 close = {"atol": 1e-12, "rtol": 0}
@@ -279,16 +283,13 @@ def test_the_whole_step_compiles(package, kind):
         torch.testing.assert_close(found[name], parameter.grad)
 
 
-def one_of_two_processes(rank, package_name, file, results):
+def one_of_two_processes(rank, package_name, folder):
     """Half of the images for each process; DDP averages the gradients."""
-    import importlib
-
-    from torch import distributed
-    from torch.nn.parallel import DistributedDataParallel
-
     torch.set_num_threads(1)
-    where = {"init_method": f"file://{file}", "rank": rank, "world_size": 2}
-    distributed.init_process_group("gloo", **where)
+    if sys.platform == "linux":  # elsewhere gloo looks up no name of the machine
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = distributed.FileStore(str(folder / "meet"), 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     package = importlib.import_module(package_name)
     student = DistributedDataParallel(small(package))
     torch.manual_seed(1)
@@ -300,23 +301,24 @@ def one_of_two_processes(rank, package_name, file, results):
         loss(images[half], student(images[half]), labels[half]).backward()
     if rank == 0:
         gradients = {name: p.grad for name, p in student.module.named_parameters()}
-        torch.save(gradients, results)
-    distributed.barrier()
+        torch.save(gradients, folder / "gradients.pt")
+    store.set(f"{rank} is done", "")
+    store.wait(["0 is done", "1 is done"])  # neither hangs up on the other
     distributed.destroy_process_group()
 
 
 def test_two_processes_find_the_gradient_of_one(package, tmp_path):
     if torch.get_default_device().type != "cpu":
         pytest.skip("two processes of one small machine")
-    results = tmp_path / "gradients.pt"
-    details = (package.__name__, tmp_path / "meet", results)
+    details = (package.__name__, tmp_path)
     torch.multiprocessing.spawn(one_of_two_processes, details, nprocs=2)
-    student, loss = small(package), None
+    student = small(package)
     torch.manual_seed(1)
     images, labels = random_images(), torch.tensor([0, 4, 2, 2])
     loss = package.DistillationLoss(teacher_with_statistics(), "soft")
     loss(images, student(images), labels).backward()
-    for name, gradient in torch.load(results, weights_only=True).items():
+    of_two = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for name, gradient in of_two.items():
         torch.testing.assert_close(gradient, student.get_parameter(name).grad)
 
 

@@ -1,11 +1,15 @@
 """The house itself: the cheap import, the set-up, the workflows, the door."""
 
+import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
+import jedi
 import pytest
 import yaml
 from house import MODULES, NOTEBOOKS, ROOT
@@ -43,11 +47,16 @@ def run(*command):
     return done.stdout
 
 
-def tracked_files():
-    """What is in the repository, or will be with the next commit."""
-    git = ["git", "-c", f"safe.directory={ROOT}"]
-    names = run(*git, "ls-files", "-co", "--exclude-standard").splitlines()
-    return [ROOT / name for name in names if (ROOT / name).is_file()]
+def our_files():
+    """Every file of the course: all but git's own and what .gitignore names."""
+    ignored = [".git", *(line.strip("/") for line in read(".gitignore").split())]
+
+    def ours(names):
+        return [n for n in names if not any(fnmatch(n, pattern) for pattern in ignored)]
+
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = ours(folders)
+        yield from (Path(folder, name) for name in ours(files))
 
 
 def workflow_of(path):
@@ -91,6 +100,38 @@ def test_the_package_offers_every_public_name_of_every_lesson(path):
 def test_the_package_offers_the_models_by_name():
     assert callable(course_vit.create_model)
     assert callable(course_vit.list_models)
+
+
+def public_names():
+    names = {"create_model", "list_models"}
+    for path in MODULES:
+        names |= {path.stem, *import_module(f"course_vit.{path.stem}").__all__}
+    return names
+
+
+def test_dir_lists_every_public_name():
+    assert public_names() <= set(dir(course_vit))
+
+
+def test_a_star_import_gives_every_public_name():
+    code = "from course_vit import *; print(*globals())"
+    given = set(run(sys.executable, "-c", code).split())
+    assert public_names() - {path.stem for path in MODULES} <= given
+
+
+def test_a_module_is_loaded_when_it_is_first_used():
+    code = "import course_vit; print(course_vit.training.__name__)"
+    assert run(sys.executable, "-c", code) == "course_vit.training\n"
+
+
+def test_an_editor_completes_every_public_name():
+    here = jedi.InterpreterEnvironment()  # no process of its own
+    offered = jedi.Script("from course_vit import ", environment=here).complete()
+    assert public_names() <= {completion.name for completion in offered}
+
+
+def test_type_checkers_are_told_that_the_package_has_types():
+    assert (ROOT / "course_vit" / "py.typed").exists()
 
 
 def test_a_name_that_does_not_exist_is_refused():
@@ -165,8 +206,9 @@ def test_strictness_is_not_loosened():
 
 
 def test_ci_runs_the_test_command_of_the_readme_and_the_browser():
+    assert "exec env -i" in read(".ci/run"), "begin with a newcomer's environment"
     for command in ("make test", "make test-browser"):
-        assert re.search(rf"^{command}$", read(".ci/run"), flags=re.M)
+        assert re.search(rf"^time {command}$", read(".ci/run"), flags=re.M)
     assert "make test" in read("README.md")
 
 
@@ -216,18 +258,26 @@ def test_no_file_names_a_registry_or_a_place_on_a_machine():
         r"pypi\.(?:org|python)|pythonhosted|pytorch\.(?:org)|index-url|find-links"
         r"|(?<![\w.])/(?:home|root|tmp|Users|work|opt|mnt)/\w|[A-Z]:\\+Users"
     )
-    for path in set(tracked_files()) - {Path(__file__)}:
+    for path in set(our_files()) - {Path(__file__)}:
         text = path.read_text(encoding="utf-8", errors="ignore")
         found = trace.search(re.sub(r'"image/png": "[^"]*"', "", text))
         assert not found, f"{path.relative_to(ROOT)} holds {found[0]!r}"
 
 
 def test_no_file_is_large():
-    large = [path.name for path in tracked_files() if path.stat().st_size > 600_000]
+    large = [path.name for path in our_files() if path.stat().st_size > 600_000]
     assert not large
 
 
 # The door
+
+
+def test_the_licences_are_the_official_texts():
+    apache = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    cc_by = "7e7170e3cebf88a9f60c7b8421418323c09304da1af4d5e90f4da1dc1c8a2661"
+    for name, digest in {"LICENSE": apache, "LICENSE-TEXT": cc_by}.items():
+        assert sha256(read(name).encode()).hexdigest() == digest, name
+        assert name in PROJECT["project"]["license-files"]
 
 
 def test_the_links_of_the_readme_lead_somewhere():

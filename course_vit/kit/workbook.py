@@ -303,7 +303,7 @@ def course_texts() -> Sources:
     models = (package / "kit" / "models.py").read_text("utf-8")
     init = (package / "__init__.py").read_text("utf-8")
     return {
-        "__init__": init.replace('"kit.models"', '"models"'),
+        "__init__": init.replace("kit.models", "models"),
         "models": models.replace("from ..", "from ."),
         **{path.stem: path.read_text("utf-8") for path in package.glob("[!_]*.py")},
         EXTRA: extra_text(),
