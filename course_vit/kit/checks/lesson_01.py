@@ -99,10 +99,10 @@ def channels_stay_in_front(images, size):
 cutting.mistakes |= {
     f"tokens-last: {SHAPE}: the tokens came last. A Transformer reads `b n d` and"
     " would take what is"
-    "in a patch for the sequence": cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
+    " in a patch for the sequence": cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
     f"one-patch-per-channel: {SHAPE}: three times the tokens. Each channel was cut"
     " into patches of its own;"
-    "one patch goes through all channels": (
+    " one patch goes through all channels": (
         cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")
     ),
     f"patches-taken-as-squares: {SHAPE}: these patches are squares. The size is a"
@@ -118,14 +118,14 @@ cutting.mistakes |= {
     ),
     f"reshape-cuts-memory: {SEEN} Show patch 0 as a picture: stripes, from all over"
     " the image. Gather the"
-    "two grid axes before you merge": (
+    " two grid axes before you merge": (
         lambda images, size: images.reshape(patchify(images, size).shape)
     ),
     f"height-and-width-swapped: {SEEN} Your patches are 4 high and 2 wide: sizes are"
     " (height, width)": lambda images, size: patchify(images, as_pair(size)[::-1]),
     f"grid-read-by-columns: {SEEN} Each patch is whole, but patch 1 lies below patch"
     " 0. Reading order goes"
-    "along a row first: which grid letter runs fastest?": answers(
+    " along a row first: which grid letter runs fastest?": answers(
         cut("b c (gh ph) (gw pw) -> b (gw gh) (c ph pw)"),
         cut("b c (gh ph) (gw pw) -> b (gw gh) (c pw ph)"),
     ),

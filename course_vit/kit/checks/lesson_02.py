@@ -124,7 +124,7 @@ table_of_waves.mistakes |= {
     " columns of a pair": waves(lambda j: j),
     f"column-taken-for-i: {SQUARES}. The i of the formula counts clocks, and there are"
     " 32 of them: did you"
-    "put the column in its place?": waves(lambda j: 2 * j),
+    " put the column in its place?": waves(lambda j: 2 * j),
     f"pair-not-one-clock: {SQUARES}: is each pair one clock?": answers(
         waves(lambda j: j + j % 2),
         seen=lambda got, right: (
@@ -139,12 +139,12 @@ table_of_waves.mistakes |= {
     ),
     f"no-factor-2: {TURNS}: too fast. Plot the last column; which number is missing in"
     " the"
-    "exponent?": waves(lambda j: j // 2),
+    " exponent?": waves(lambda j: j // 2),
     f"factor-2-twice: {TURNS}: too slow. Plot the last column; which number is twice"
     " in the exponent?": waves(lambda j: 2 * (j - j % 2)),
     f"slowest-clock-off: {TURNS}. Columns 2i and 2i + 1 have the exponent 2i / dim:"
     " what is 2i in column"
-    "62?": answers(
+    " 62?": answers(
         waves(lambda j: 0.9 * (j - j % 2)),
         seen=lambda got, right: (
             got.shape == right.shape == (50, 64)

@@ -1,81 +1,83 @@
 """Checks of lesson 04: heads."""
 
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from . import exercise, expect, expect_letter, expect_raises
-from .probes import same, trying
+from ...multi_head_attention import MultiHeadAttention
+from ...self_attention import attention
+from .judge import answers, choose, draw, exercise
+
+X = draw(2, 5, 12)
 
 
-def tokens(b: int, n: int, d: int) -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(b, n, d, dtype=torch.float64)
-
-
-def linears(dim: int) -> SimpleNamespace:
-    """The two linear maps of a layer; their biases are not zero."""
+@torch.no_grad()
+def built(answer=MultiHeadAttention, dim=12, heads=3, tokens=X, **more) -> Any:
+    """A layer in the dtype of the tokens, the same numbers in each; no bias is zero."""
+    layer = answer(dim, num_heads=heads, **more).to(tokens.dtype)
     torch.manual_seed(1)
-    qkv = nn.Linear(dim, 3 * dim, dtype=torch.float64)
-    proj = nn.Linear(dim, dim, dtype=torch.float64)
-    return SimpleNamespace(qkv=qkv, proj=proj)
+    for linear in (layer.qkv, layer.proj):
+        for parameter in linear.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    return layer
 
 
-def mix(
-    q: Tensor, k: Tensor, v: Tensor, scale: float = 0, dim: int = -1, after: float = 1
-) -> Tensor:
-    """Attention written once more; `scale`, `dim` and `after` make known mistakes."""
-    scores = q @ k.mT * (scale or q.shape[-1] ** -0.5)
-    return after * scores.softmax(dim) @ v
-
-
-def parts_by_head(layer: Any, x: Tensor, num_heads: int) -> list[Tensor]:
-    """The referee's q, k, v, `b h n e`: every head has its own rows of the weights."""
-    e = x.shape[-1] // num_heads
-    thirds = zip(layer.qkv.weight.chunk(3), layer.qkv.bias.chunk(3), strict=True)
-    return [
-        torch.stack(
-            [x @ w.T + c for w, c in zip(weight.split(e), bias.split(e), strict=True)],
-            dim=1,
-        )
-        for weight, bias in thirds
-    ]
-
-
-def by_heads(layer: Any, x: Tensor, num_heads: int) -> Tensor:
-    """The referee: one head after the other."""
-    parts = [part.unbind(1) for part in parts_by_head(layer, x, num_heads)]
-    return layer.proj(
-        torch.cat([mix(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=-1)
-    )
-
-
-def shuffle_error(layer: Callable[[Tensor], Tensor], x: Tensor) -> float:
+@torch.no_grad()
+def shuffle_error(layer) -> float:
     """How far outputs of shuffled tokens are from shuffled outputs, at most."""
-    order = torch.arange(x.shape[1]).roll(1)
-    return (layer(x[:, order]) - layer(x)[:, order]).abs().max().item()
+    order = torch.arange(5).roll(1)
+    return (layer(X[:, order]) - layer(X)[:, order]).abs().max().item()
 
 
-def expect_hearing(layer: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    """A change of the last token must reach the others of its image."""
-    other = x.clone()
+@torch.no_grad()
+def is_heard(layer) -> bool:
+    """Whether a change of the last token reaches the others of its image."""
+    other = X.clone()
     other[:, -1] += 1
-    moved = (layer(other) - layer(x))[:, :-1].abs().max() > 1e-9
-    expect(
-        moved,
-        f"token {x.shape[1] - 1} was changed, and what comes out for the others is as"
-        " before: among whom was attention paid? Write the letters of q, k and v",
-        "attends-among-heads",
-    )
+    return bool((layer(other) - layer(X))[:, :-1].abs().max() > 1e-9)
 
 
-DEAF = "lets the heads of one token attend to each other, and no token to another"
-MOVED_BACK = "glues the last axes as they stand, without moving the heads back"
-APART = "puts the heads together so that their channels alternate"
+# What a layer may do from q, k and v on, in 4.2 and 4.4
+
+
+def mix(q, k, v, scale=None, dim=-1, drop=lambda weights: weights) -> Tensor:
+    scores = q @ k.mT * (scale or q.shape[-1] ** -0.5)
+    return drop(scores.softmax(dim)) @ v
+
+
+def merged(mixed: Tensor) -> Tensor:
+    return rearrange(mixed, "b h n e -> b n (h e)")
+
+
+def heads(layer, q, k, v) -> Tensor:
+    """What the heads have found, side by side."""
+    return merged(mix(q, k, v, drop=layer.attn_drop))
+
+
+def of_the_middle(answer) -> dict:
+    """Mistakes that are made with q, k and v; `answer` makes answers of them."""
+    return {
+        "attends-among-heads: token 4 was changed, and what comes out for the others is"
+        " as before: among whom was attention paid? Write the letters of q, k and v": (
+            answer(lambda *qkv: mix(*[x.transpose(1, 2) for x in qkv]).flatten(2))
+        ),
+        "heads-not-moved-back: the shape is right, but shuffle the tokens that go in:"
+        " what comes out is not shuffled alike, it differs by up to {got:.2f}. The"
+        " heads were b h n e: in which order does the line that merges them need its"
+        " axes?": answer(
+            lambda *qkv: mix(*qkv).flatten(1).unflatten(1, (qkv[0].shape[2], -1))
+        ),
+        "channels-interleaved: a loop over the heads gives other numbers, by up to"
+        " {off:.2f}: do the channels of a head lie side by side when proj comes?": (
+            answer(lambda *qkv: rearrange(mix(*qkv), "b h n e -> b n (e h)"))
+        ),
+    }
+
+
+# 4.1 Put the lines in order
 
 LINES = {
     "A": "q, k, v = qkv.unbind(0)",
@@ -88,437 +90,406 @@ LINES = {
 }
 
 
-def run_lines(labels: list[str], layer: SimpleNamespace, x: Tensor) -> Tensor:
-    """What is called `out` after these lines, for 3 heads of width 4."""
-    names: dict[str, Any] = {"x": x, "b": len(x), "n": x.shape[1], "h": 3, "e": 4}
+def labels(answer) -> list[str]:
+    return [letter for label in answer for letter in label.upper() if letter.isalnum()]
+
+
+def run_lines(answer, x: Tensor = X) -> tuple[str, Any]:
+    """What stopped the lines, and what is called `out` after them."""
+    layer = built()
+    names: dict[str, Any] = {"x": x, "b": 2, "n": 5, "h": 3, "e": 4}
     names |= {"to_qkv": layer.qkv, "to_out": layer.proj}
-    names |= {"attention": mix, "rearrange": rearrange}
-    for label in labels:
+    names |= {"attention": attention, "rearrange": rearrange}
+    for label in labels(answer):
         try:
             exec(LINES[label], names)
         except Exception as error:
-            width = names["out"].shape[-1] if "out" in names else 12
-            expect(
-                label != "B" or width == 12,
-                f"your lines were run, and line B stopped: `to_out` takes the 12"
-                f" numbers of a token, and the last axis of `out` has {width}",
-                "last-map-before-merge",
-            )
             reason = str(error).strip().partition("\n")[0]
-            what = f"line {label} stopped with {type(error).__name__}: {reason}"
-            expect(False, f"your lines were run, and {what}")
-    expect("out" in names, "your lines were run, and nothing is called `out`")
-    return names["out"]
+            return f"line {label} stopped with {type(error).__name__}: {reason}", None
+    return "" if "out" in names else "nothing is called `out`", names.get("out")
 
 
-@exercise(
+order = exercise(
     "4.1",
-    {
-        "reshape-into-heads": "a reshape can carry the heads past the tokens",
-        "decoy-kept": "keeps a line that has nothing left to do",
-        "last-map-before-merge": "maps heads before they stand side by side",
-        "last-map-forgotten": "takes heads laid side by side for the whole layer",
+    right="DGAEFB",
+    trial={
+        f"there is no line {{got}}, only {', '.join(LINES)}": (
+            lambda answer: [label for label in labels(answer) if label not in LINES]
+        ),
+        "use a line once, {got} appears more often": lambda answer: ", ".join(
+            label for label in LINES if labels(answer).count(label) > 1
+        ),
+        "your lines were run, and {got}": lambda answer: run_lines(answer)[0],
+        "your lines end with shape {got}; tokens (2, 5, 12) went in": (
+            lambda answer: tuple(run_lines(answer)[1].shape)
+        ),
+        "reshape-into-heads": (
+            lambda answer: shuffle_error(lambda x: run_lines(answer, x)[1])
+        ),
+        "last-map-forgotten": lambda answer: run_lines(answer)[1],
+        "decoy-kept": lambda answer: len(labels(answer)),
     },
 )
-def order(answer: Any) -> None:
-    said = answer if isinstance(answer, str) else [str(label) for label in answer]
-    labels = [letter for label in said for letter in label.upper() if letter.isalnum()]
-    unknown = [label for label in labels if label not in LINES]
-    expect(not unknown, f"there is no line {unknown}, only {', '.join(LINES)}")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    expect(not twice, f"use a line once, {', '.join(twice)} stands there more often")
-    layer, x = linears(12), tokens(2, 5, 12)
-    with torch.no_grad():
-        got, right = run_lines(labels, layer, x), by_heads(layer, x, 3)
-        ended = f"your lines end with shape {tuple(got.shape)}"
-        expect(got.shape == right.shape, f"{ended}; tokens (2, 5, 12) went in")
-        error = shuffle_error(lambda x: run_lines(labels, layer, x), x)
-    expect(
-        error < 1e-9,
-        "your lines run and the shape is right. But shuffle the tokens that go in:"
-        f" what comes out is not shuffled alike, it differs by up to {error:.2f}."
-        " Which line forgets whose number is whose?",
-        "reshape-into-heads",
-    )
-    expect(
-        same(got, right),
-        "your lines run, and every head has its answer. But the channels of one head"
-        " never hear of another: which line would mix them?",
-        "last-map-forgotten",
-    )
-    expect(
-        "C" not in labels,
-        f"the numbers are right, with {len(labels)} lines. One of them finds its work"
-        " already done: which one changes nothing?",
-        "decoy-kept",
-    )
+order.mistakes |= {
+    "last-map-before-merge: your lines were run, and line B stopped: `to_out` takes"
+    " the 12 numbers of a token, and the last axis of `out` has 4": "DGAEB",
+    "reshape-into-heads: your lines run and the shape is right. But shuffle the tokens"
+    " that go in: what comes out is not shuffled alike, it differs by up to {got:.2f}."
+    " Which line forgets whose number is whose?": "DCAEFB",
+    "last-map-forgotten: your lines run, and every head has its answer. But the"
+    " channels of one head never hear of another: which line would mix them?": "DGAEF",
+    "decoy-kept: the numbers are right, with {got} lines. One of them finds its work"
+    " already done: which one changes nothing?": "DGCAEFB",
+}
+
+# 4.2 Write the layer
 
 
-@exercise(
-    "4.2",
-    {
-        "heads-left-behind-tokens": "cuts heads, but leaves them behind the tokens",
-        "reshape-into-heads": "a reshape can carry the heads past the tokens",
-        "parts-cut-from-each-head": "cuts heads first, and q, k, v out of each head",
-        "parts-exchanged": "takes the three parts of qkv in another order",
-        "channels-dealt-out": "deals the channels out to the heads in turn",
-        "scale-of-the-model": "divides by the root of the model's width",
-        "scale-left-out": "leaves the scores undivided",
-        "scale-after-softmax": "divides the weights instead of the scores",
-        "softmax-over-heads": "the softmax shares out among heads",
-        "softmax-over-queries": "the softmax shares out among queries",
-        "attends-among-heads": DEAF,
-        "last-map-forgotten": "takes heads laid side by side for the whole layer",
-        "heads-not-moved-back": MOVED_BACK,
-        "channels-interleaved": APART,
-        "attention-dropout-ignored": "builds the attention dropout and never uses it",
-        "results-dropped": "drops results of attention instead of weights",
-        "output-dropout-ignored": "builds the output dropout and never uses it",
-        "dropped-before-proj": "drops before the last map instead of after it",
-        "drops-in-eval": "takes a functional dropout to know when the model trains",
-    },
-)
-def multi_head_attention(answer: Any) -> None:
-    torch.manual_seed(1)
-    layer, x = answer(12, num_heads=3).double(), tokens(2, 5, 12)
-    for linear in (layer.qkv, layer.proj):
-        nn.init.normal_(linear.bias)
-    with torch.no_grad():
-        judge_tokens(layer, x, 3)
-        judge_channels(answer(12, num_heads=3).double(), x, 3)
-        for part, truth in zip(
-            layer.split_heads(x), parts_by_head(layer, x, 3), strict=True
-        ):
-            expect(same(part, truth), "split_heads does not give what `qkv` makes of x")
-        judge_forward(layer, x, 3)
-        judge_dropout(answer, x)
-    narrow = x[..., :-1]
-    expect_raises(layer, (narrow,), ValueError, f"tokens {tuple(narrow.shape)}")
-    with torch.no_grad():
-        judge_other_sizes(answer)
-    alone = x[0]
-    what = f"tokens {tuple(alone.shape)}, without the axis of the images,"
-    expect_raises(layer, (alone,), ValueError, what)
-    expect_raises(layer.split_heads, (alone,), ValueError, what)
-    for sizes in ((10, 3), (0, 1), (4, 0)):
-        what = f"a layer of {sizes[0]} channels and {sizes[1]} heads"
-        expect_raises(answer, sizes, ValueError, what)
-
-
-def judge_tokens(layer: Any, x: Tensor, h: int) -> None:
-    """Shapes of split_heads, and that a token stays in one piece."""
-    (b, n, d), parts = x.shape, layer.split_heads(x)
-    shapes, right = [tuple(part.shape) for part in parts], (b, h, n, d // h)
-    gave = f"split_heads gave shapes {shapes}"
-    expect(
-        shapes != [(b, n, h, d // h)] * 3,
-        f"{gave}, b n h e: attention mixes along the last axis but one, and there the"
-        " heads stand now",
-        "heads-left-behind-tokens",
-    )
-    expect(shapes == [right] * 3, f"{gave}, not 3 times {right}")
-    other = x.clone()
+def queries_moved(answer) -> list[int]:
+    """The queries that change if the last token does."""
+    other, layer = X.clone(), built(answer)
     other[:, -1] += 1
-    change = (layer.split_heads(other)[0] - parts[0]).abs().amax(dim=(0, 1, 3))
-    moved = change.gt(1e-9).nonzero().flatten().tolist()
-    expect(moved, f"token {n - 1} was changed, and no query moved: is `qkv` asked?")
-    expect(
-        moved == [n - 1],
-        f"only token {n - 1} was changed, yet the queries {moved} moved: a head holds"
-        " pieces of several tokens. Name every axis before you move one",
-        "reshape-into-heads",
-    )
+    change = layer.split_heads(other)[0] - layer.split_heads(X)[0]
+    return change.abs().amax(dim=(0, 1, 3)).gt(1e-9).nonzero().flatten().tolist()
 
 
-def judge_channels(layer: Any, x: Tensor, h: int) -> None:
-    """Which channels of `qkv` go where; they are numbered by its bias."""
-    d = x.shape[-1]
+@torch.no_grad()
+def channels(answer) -> Tensor:
+    """Which channel of `qkv` goes where, `three h e`: its bias numbers them."""
+    layer = built(answer)
     nn.init.zeros_(layer.qkv.weight)
-    layer.qkv.bias.copy_(torch.arange(3 * d))
-    found = torch.stack([part[0, :, 0] for part in layer.split_heads(x)])  # 3 h e
-    if found.flatten().sort().values.tolist() != list(range(3 * d)):
-        return  # no mere change of order
-    thirds = [sorted(set(part.flatten().tolist())) for part in found // d]
-    expect(
-        all(len(third) == 1 for third in thirds),
-        f"head 0 takes its query from the channels {found[0, 0].int().tolist()} of"
-        f" qkv: these are not all among the first {d}, where published weights keep"
-        " the queries of all heads",
-        "parts-cut-from-each-head",
-    )
-    given = [int(third[0]) for third in thirds]
-    expect(
-        given == [0, 1, 2],
-        "counted from 0, qkv holds queries, keys and values as thirds 0, 1 and 2;"
-        f" split_heads gives the thirds {given}",
-        "parts-exchanged",
-    )
-    own = found[0, 0].int().tolist()
-    expect(
-        torch.equal(found.flatten(), torch.arange(3 * d).to(found)),
-        f"head 0 takes its query from the channels {own} of qkv: in published weights"
-        " the channels of one head are neighbours, head after head",
-        "channels-dealt-out",
-    )
+    layer.qkv.bias.copy_(torch.arange(36))
+    return torch.stack([part[0, :, 0] for part in layer.split_heads(X)])
 
 
-def judge_forward(layer: Any, x: Tensor, h: int) -> None:
-    got, right = layer(x), by_heads(layer, x, h)
-    came = f"forward gave {tuple(got.shape)}, not {tuple(x.shape)}"
-    expect(got.shape == x.shape, came)
-    expect_hearing(layer, x)
-    q, k, v = parts_by_head(layer, x, h)
-    d, e = x.shape[-1], q.shape[-1]
-    over_keys = "then the weights of a query do not sum to 1 over the keys"
-    merge = "b h n e -> b n (h e)"
-    for slug, hint, mistake in (
-        (
-            "scale-of-the-model",
-            "the scores look divided by the root of the model's width: which two"
-            " vectors were multiplied, and how wide are they?",
-            {"scale": d**-0.5},
-        ),
-        (
-            "scale-left-out",
-            "the scores look as if nothing had divided them (lesson 3)",
-            {"scale": 1.0},
-        ),
-        (
-            "scale-after-softmax",
-            "the scale was applied after the softmax: weights that summed to 1 now sum"
-            f" to {e**-0.5:.1f}, and the softmax saw the large scores",
-            {"scale": 1.0, "after": e**-0.5},
-        ),
-        (
-            "softmax-over-heads",
-            f"the softmax ran over the heads: {over_keys}",
-            {"dim": 1},
-        ),
-        (
-            "softmax-over-queries",
-            f"the softmax ran over the queries: {over_keys}",
-            {"dim": 2},
-        ),
-    ):
-        wrong = layer.proj(rearrange(mix(q, k, v, **mistake), merge))
-        expect(not same(got, wrong), hint, slug)
-    mixed = mix(q, k, v)
-    expect(
-        not same(got, rearrange(mixed, merge)),
-        "the heads stand side by side, but nothing has mixed them yet: where is proj?",
-        "last-map-forgotten",
-    )
-    error = shuffle_error(layer, x)
-    expect(
-        error < 1e-9,
-        "the shape is right, but shuffle the tokens that go in: what comes out is not"
-        f" shuffled alike, it differs by up to {error:.2f}. How were the heads merged?",
-        "heads-not-moved-back",
-    )
-    worst = (got - right).abs().max().item()
-    loop = f"a loop over the heads gives other numbers, by up to {worst:.2f}"
-    expect(
-        not same(got, layer.proj(rearrange(mixed, "b h n e -> b n (e h)"))),
-        f"{loop}: do the channels of a head lie side by side when proj comes?",
-        "channels-interleaved",
-    )
-    expect(same(got, right), loop)
+def queries_from_other_thirds(answer) -> list[int]:
+    """The channels of the first query, if a part is cut out of several thirds."""
+    found = channels(answer)
+    thirds = (found // 12).flatten(1)
+    mixed = (thirds != thirds[:, :1]).any()
+    return found[0, 0].int().tolist() if mixed else []
 
 
-def judge_dropout(answer: Any, x: Tensor) -> None:
-    """Both dropouts act, where they should, and only in training."""
-    torch.manual_seed(2)
-    weights = answer(12, num_heads=3, attn_drop=0.5).double()
-    results = answer(12, num_heads=3, proj_drop=0.5).double()
-    expect(
-        not same(weights(x), weights(x)),
-        "attn_drop=0.5 does nothing: two passes in training came out equal",
-        "attention-dropout-ignored",
-    )
-    expect(
-        not same(results(x), results(x)),
-        "proj_drop=0.5 does nothing: two passes in training came out equal",
-        "output-dropout-ignored",
-    )
-    expect(
-        (results(x) == 0).any(),
-        f"with proj_drop=0.5 not one of {x.numel()} numbers that come out is 0: what"
-        " stands between this dropout and the end?",
-        "dropped-before-proj",
-    )
-    nn.init.eye_(weights.proj.weight)
-    nn.init.zeros_(weights.proj.bias)
-    alike = x[:, :1].expand_as(x)  # equal values: dropped weights scale a head as one
-    noisy = weights(alike)
-    for layer in (weights.eval(), results.eval()):
-        expect(
-            same(layer(x), layer(x)),
-            "two passes in eval differ: dropping belongs to training, and a dropout"
-            " that is a function does not know the mode",
-            "drops-in-eval",
-        )
-    factor = rearrange(noisy / weights(alike), "b n (h e) -> b n h e", h=3)
-    expect(
-        (factor - factor[..., :1]).abs().max() < 1e-6,
-        "attn_drop treats the channels of one head differently: it shall drop looks,"
-        " numbers of `b h n m`, not what the looks have found",
-        "results-dropped",
-    )
-    many = tokens(400, 1, 12).expand(400, 5, 12)
-    dropped, calm = weights.train()(many), weights.eval()(many)
+def varies(answer, mode=True, **drop) -> bool:
+    """Whether two passes differ."""
+    layer = built(answer, **drop).train(mode)
+    return not torch.equal(layer(X), layer(X))
+
+
+@torch.no_grad()
+def drops_looks(answer, images=400) -> tuple[bool, float]:
+    """Whether a head's channels are dropped as one, and what is left on average.
+
+    All values of an image are equal, so that dropped weights only scale a head.
+    """
+    layer = built(answer, attn_drop=0.5)
+    nn.init.eye_(layer.proj.weight)
+    nn.init.zeros_(layer.proj.bias)
+    x = draw(images, 1, 12).expand(images, 5, 12)
+    dropped, calm = layer(x), layer.eval()(x)
+    factor = rearrange(dropped / calm, "b n (h e) -> b n h e", h=3)
+    as_one = bool((factor - factor[..., :1]).abs().max() < 1e-6)
     mean = ((dropped * calm).sum() / calm.square().sum()).item()
-    expect(
-        abs(mean - 1) < 0.1,
-        f"with attn_drop=0.5 a look counts {mean:.2f} of what it should, on average:"
-        " what does dropout do to what it keeps?",
-    )
+    return as_one, 1.0 if abs(mean - 1) < 0.1 else mean
 
 
-def judge_other_sizes(answer: Any) -> None:
-    """One head, heads of width 1, one token; without a bias; in float32."""
-    for d, h, b, n in ((6, 1, 2, 5), (5, 5, 2, 5), (12, 3, 1, 1)):
-        layer, x = answer(d, num_heads=h).double(), tokens(b, n, d)
-        case = f"{h} heads of width {d // h} and tokens {b, n, d}"
-        with trying(case):
-            got = layer(x)
-        error = (got - by_heads(layer, x, h)).abs().max().item()
-        expect(
-            got.shape == x.shape and error < 1e-12,
-            f"right for 3 heads of width 4; {case} give {tuple(got.shape)}, off by up"
-            f" to {error:.0e}",
-        )
-    layer, x = answer(12, num_heads=3, qkv_bias=False).double(), tokens(2, 5, 12)
-    with trying("a layer with qkv_bias=False"):
-        got = layer(x)
-    layer.qkv.bias = nn.Parameter(torch.zeros(36, dtype=torch.float64))
-    expect(same(got, by_heads(layer, x, 3)), "with qkv_bias=False the answer is off")
-    layer = answer(12, num_heads=3)
-    with trying("tokens in float32"):
-        got = layer(x.float())
-    expect(
-        torch.allclose(got.double(), layer.double()(x), atol=1e-4),
-        "right in float64; in float32 other numbers come out",
-    )
+def sized(dim, heads, b, n, dtype=torch.float64, **more):
+    """The trial of a layer of another size."""
+    x = draw(b, n, dim, dtype=dtype)
+    return lambda f: built(f, dim, heads, x, **more)(x)
 
 
-@exercise(
-    "4.3",
-    {
-        "heads-cost-extra": "every head brings matrices of its own, of the full width",
-        "small-heads-cost-less": "narrower heads make a smaller layer",
+layer = exercise(
+    "4.2",
+    right=MultiHeadAttention,
+    trial={
+        "split_heads gave shapes {got}, not {right}": lambda f: [
+            tuple(part.shape) for part in built(f).split_heads(X)
+        ],
+        "reshape-into-heads": queries_moved,
+        "split_heads does not give what `qkv` makes of x": (
+            lambda f: channels(f).flatten().sort().values
+        ),
+        "parts-cut-from-each-head": queries_from_other_thirds,
+        "parts-exchanged": lambda f: (channels(f) // 12)[:, 0, 0].int().tolist(),
+        "channels-dealt-out": lambda f: channels(f)[0, 0].int().tolist(),
+        "split_heads is off by up to {off:.2f}": (
+            lambda f: torch.stack([*built(f).split_heads(X)])
+        ),
+        "forward gave {got}, not {right}": lambda f: tuple(built(f)(X).shape),
+        "attends-among-heads": lambda f: is_heard(built(f)),
+        "heads-not-moved-back": lambda f: shuffle_error(built(f)),
+        "a loop over the heads gives other numbers, by up to {off:.2f}": (
+            lambda f: built(f)(X)
+        ),
+        "attention-dropout-ignored": lambda f: varies(f, attn_drop=0.5),
+        "output-dropout-ignored": lambda f: varies(f, proj_drop=0.5),
+        "dropped-before-proj": lambda f: bool((built(f, proj_drop=0.5)(X) == 0).any()),
+        "drops-in-eval": lambda f: varies(f, False, attn_drop=0.5, proj_drop=0.5),
+        "results-dropped": lambda f: drops_looks(f)[0],
+        "with attn_drop=0.5 a look counts {got:.2f} of what it should, on average: what"
+        " does dropout do to what it keeps?": lambda f: drops_looks(f)[1],
+    },
+    also={
+        "`forward` of tokens (2, 5, 11)": lambda f: built(f)(X[..., :-1]),
+        "`forward` of tokens (5, 12), without the axis of the images,": (
+            lambda f: built(f)(X[0])
+        ),
+        "`split_heads` of tokens (5, 12), without the axis of the images,": (
+            lambda f: len(built(f).split_heads(X[0]))
+        ),
+        "1 head of width 6": sized(6, 1, 2, 5),
+        "5 heads of width 1": sized(5, 5, 2, 5),
+        "a single image of one token": sized(12, 3, 1, 1),
+        "a layer with qkv_bias=False": sized(12, 3, 2, 5, qkv_bias=False),
+        "tokens in float32": sized(12, 3, 2, 5, torch.float32),
+        "a layer of 10 channels and 3 heads": lambda f: bool(f(10, 3)),
+        "a layer of 0 channels and 1 head": lambda f: bool(f(0, 1)),
+        "a layer of 4 channels and 0 heads": lambda f: bool(f(4, 0)),
+        "the dropout `attn_drop`, whose p others read,": (
+            lambda f: f(12, 3, attn_drop=0.1).attn_drop.p
+        ),
     },
 )
-def cost(answer: Any) -> None:
-    slices = "a head is e = d / h wide: write down the shapes of its matrices, times h"
-    expect_letter(
-        answer,
-        "B",
-        {
-            "A": ("heads-cost-extra", f"there are more heads, but {slices}"),
-            "C": ("small-heads-cost-less", f"each head is smaller, but {slices}"),
-        },
-    )
 
 
-@exercise(
+def parts(qkv, h, pattern="b n (three h e) -> three b h n e") -> Tensor:
+    return rearrange(qkv, pattern, three=3, h=h)
+
+
+def splits(rule):
+    """The layer, but another function of its qkv and of h gives the parts."""
+
+    class Layer(MultiHeadAttention):
+        def split_heads(self, x):
+            return rule(self.qkv(x), self.num_heads).unbind(0)
+
+    return Layer
+
+
+def cut(pattern):
+    return splits(lambda qkv, h: parts(qkv, h, pattern))
+
+
+def forwards(rule):
+    """The layer, but from q, k and v on it does something else."""
+
+    class Layer(MultiHeadAttention):
+        def forward(self, x):
+            return rule(self, *self.split_heads(x))
+
+    return Layer
+
+
+def mixes(**how):
+    return forwards(lambda layer, *qkv: layer.proj(merged(mix(*qkv, **how))))
+
+
+layer.mistakes |= of_the_middle(
+    lambda rule: forwards(lambda layer, *qkv: layer.proj(rule(*qkv)))
+)
+layer.mistakes |= {
+    "heads-left-behind-tokens: split_heads gave shapes {got}, b n h e: attention mixes"
+    " along the last axis but one, and that is where the heads are now": cut(
+        "b n (three h e) -> three b n h e"
+    ),
+    "reshape-into-heads: only token 4 was changed, yet the queries {got} moved: a head"
+    " holds pieces of several tokens. Name every axis before you move one": splits(
+        lambda qkv, h: qkv.reshape(3, len(qkv), h, qkv.shape[1], -1)
+    ),
+    "parts-cut-from-each-head: head 0 takes its query from the channels {got} of qkv:"
+    " these are not all among the first 12, where published weights keep the queries"
+    " of all heads": cut("b n (h three e) -> three b h n e"),
+    "parts-exchanged: counted from 0, qkv holds queries, keys and values as thirds 0,"
+    " 1 and 2; split_heads gives the thirds {got}": splits(
+        lambda qkv, h: parts(qkv, h).flip(0)
+    ),
+    "channels-dealt-out: head 0 takes its query from the channels {got} of qkv: in"
+    " published weights the channels of one head are neighbours, head after head": cut(
+        "b n (three e h) -> three b h n e"
+    ),
+    "scale-of-the-model: the scores look divided by the root of the model's width:"
+    " which two vectors were multiplied, and how wide are they?": mixes(scale=12**-0.5),
+    "scale-left-out: the scores look as if nothing had divided them (lesson 3)": mixes(
+        scale=1.0
+    ),
+    "scale-after-softmax: the scale was applied after the softmax: weights that summed"
+    " to 1 now sum to 0.5, and the softmax saw the large scores": mixes(
+        scale=1.0, drop=lambda weights: weights / 2
+    ),
+    "softmax-over-heads: the softmax ran over the heads: then the weights of a query"
+    " do not sum to 1 over the keys": mixes(dim=1),
+    "softmax-over-queries: the softmax ran over the queries: then the weights of a"
+    " query do not sum to 1 over the keys": mixes(dim=2),
+    "last-map-forgotten: the heads are side by side, but nothing has mixed them yet:"
+    " where is proj?": forwards(heads),
+    "attention-dropout-ignored: attn_drop=0.5 does nothing: two passes in training"
+    " came out equal": mixes(),
+    "output-dropout-ignored: proj_drop=0.5 does nothing: two passes in training came"
+    " out equal": forwards(lambda layer, *qkv: layer.proj(heads(layer, *qkv))),
+    "dropped-before-proj: with proj_drop=0.5 not one of 120 numbers that come out is"
+    " 0: what comes between this dropout and the end?": forwards(
+        lambda layer, *qkv: layer.proj(layer.proj_drop(heads(layer, *qkv)))
+    ),
+    "drops-in-eval: two passes in eval differ: dropping belongs to training, and a"
+    " dropout that is a function does not know the mode": forwards(
+        lambda layer, *qkv: F.dropout(layer.proj(heads(layer, *qkv)))
+    ),
+    "results-dropped: attn_drop treats the channels of one head differently: it shall"
+    " drop looks, numbers of `b h n m`, not what the looks have found": forwards(
+        lambda layer, *qkv: layer.proj(layer.attn_drop(merged(mix(*qkv))))
+    ),
+}
+
+# 4.3 Do more heads cost more?
+
+SLICES = "a head is e = d / h wide: write down the shapes of its matrices, times h"
+cost = choose("4.3", "B")
+cost.mistakes |= {
+    f"heads-cost-extra: there are more heads, but {SLICES}": "A",
+    f"small-heads-cost-less: each head is smaller, but {SLICES}": "C",
+}
+
+# 4.4 A colleague's layer
+
+
+def applied(answer):
+    return lambda x: answer(built(), x)
+
+
+repaired = exercise(
     "4.4",
-    {
-        "heads-not-moved-back": MOVED_BACK,
-        "attends-among-heads": DEAF,
-        "channels-interleaved": APART,
+    right=lambda layer, x: layer(x),
+    trial={
+        "{got} came out, (2, 5, 12) went in": lambda f: tuple(applied(f)(X).shape),
+        "heads-not-moved-back": lambda f: shuffle_error(applied(f)),
+        "attends-among-heads": lambda f: is_heard(applied(f)),
+        "tokens stay whole, but a loop over the heads differs by up to {off:.2f}: only"
+        " one line was broken": lambda f: applied(f)(X),
     },
 )
-def colleague(answer: Any) -> None:
-    layer, x = linears(12), tokens(2, 5, 12)
-    layer.num_heads = 3
-    with torch.no_grad():
-        got, right = answer(layer, x), by_heads(layer, x, 3)
-        shapes = f"{tuple(got.shape)} came out, {tuple(x.shape)} went in"
-        expect(got.shape == x.shape, shapes)
-        error = shuffle_error(lambda x: answer(layer, x), x)
-        expect(
-            error < 1e-9,
-            "shapes agree and it would train. But tokens that went in shuffled came out"
-            f" otherwise: off by up to {error:.2f}. `mixed` is b h n e: in which order"
-            " does the next line need its axes?",
-            "heads-not-moved-back",
-        )
-        expect_hearing(lambda x: answer(layer, x), x)
-    worst = (got - right).abs().max().item()
-    loop = f"tokens stay whole, but a loop over the heads differs by up to {worst:.2f}"
-    q, k, v = parts_by_head(layer, x, 3)
-    crossed = rearrange(mix(q, k, v), "b h n e -> b n (e h)")
-    expect(
-        not same(got, layer.proj(crossed)),
-        f"{loop}: the channels of one head must lie side by side",
-        "channels-interleaved",
-    )
-    expect(same(got, right), f"{loop}: only one line was broken")
-
-
-@exercise(
-    "4.5",
-    {
-        "verdict-turned-round": "says True for a tight layer, False for a leak",
-        "every-image-changed": "changes one token of all images and calls it one image",
-        "changed-image-watched": "watches the image that was changed itself",
-        "nothing-changed": "images mixed up with tokens would show in a shape",
-        "other-token-watched": "changes one token and watches for it in another place",
-    },
+repaired.mistakes |= of_the_middle(
+    lambda rule: lambda layer, x: layer.proj(rule(*layer.split_heads(x)))
 )
-def leaks(answer: Any) -> None:
-    seen: list[Tensor] = []
 
-    def within_images(x: Tensor) -> Tensor:
-        seen.append(x.detach().clone())
-        return mix(x, x, x)
+# 4.5 Does it leak?
 
-    def across_images(x: Tensor) -> Tensor:
-        return within_images(x.transpose(0, 1)).transpose(0, 1)
 
+def within_images(x: Tensor) -> Tensor:
+    return attention(x, x, x)
+
+
+def across_images(x: Tensor) -> Tensor:
+    return within_images(x.transpose(0, 1)).transpose(0, 1)
+
+
+TIGHT = {
+    "its own numbers": lambda x: 2 * x,
+    "the mean of its own image": lambda x: x + x.mean(dim=1, keepdim=True),
+}
+LEAKS = {
+    "the first token": lambda x: x + x.flip(0)[:, :1],
+    "the last token": lambda x: x + x.flip(0)[:, -1:],
+    "the mean of all tokens": lambda x: x + x.flip(0).mean(dim=1, keepdim=True),
+    "numbers without a sign": lambda x: x + x.flip(0).abs(),
+    "normalised tokens": lambda x: x + F.layer_norm(x.flip(0), x.shape[-1:]),
+    "a thousandth of each token": lambda x: x + x.flip(0) / 1000,
+}
+
+
+def called(answer, leaky: bool, bank: dict) -> str:
+    """The layers that a test calls leaky, or tight."""
+    x = draw(2, 6, 8)
+    return ", ".join(name for name, f in bank.items() if bool(answer(f, x)) == leaky)
+
+
+def runs(answer) -> bool:
+    """Whether a test runs the layer that it is given."""
+    seen = []
+
+    def layer(x):
+        seen.append(x)
+        return x
+
+    answer(layer, draw(2, 6, 8))
+    return bool(seen)
+
+
+def verdict(answer, layer) -> str | dict:
+    """Whether a test is right about a layer, or else how much it has changed."""
     for b, n in ((2, 6), (4, 4)):
-        x, where = tokens(b, n, 8), f"(b={b}, n={n})"
-        leaky = bool(answer(across_images, x))
-        seen.clear()
-        tight = bool(answer(within_images, x))
-        expect(seen, "your test never ran the layer it was lent")
-        changed = torch.zeros(b, n, dtype=torch.bool)
-        for other in seen:
+        x, changed = draw(b, n, 8), torch.zeros(b, n, dtype=torch.bool)
+
+        def observed(other, x=x, changed=changed):
             if other.shape == x.shape:
                 changed |= (other != x).any(dim=-1)
-        images = int(changed.any(dim=1).sum())
-        called = f"a layer that mixes only inside each image was called leaky {where}:"
-        expect(
-            not tight or images < b,
-            f"{called} your test changed something in {images} of {b} images, so none"
-            " was left to watch",
-            "every-image-changed",
-        )
-        expect(
-            leaky or not tight,
-            f"a layer that leaks was called tight and a tight one leaky {where}: which"
-            " of the two does True stand for?",
-            "verdict-turned-round",
-        )
-        expect(
-            not tight or not images,
-            f"{called} your test changed {images} of {b} images. Whose output did it"
-            " look at?",
-            "changed-image-watched",
-        )
-        expect(not tight, f"{called} what did your test compare?")
-        missed = f"a layer that mixes token i of all images was not noticed {where}"
-        expect(
-            leaky or not all(torch.equal(other, x) for other in seen),
-            f"{missed}: the layer was asked with unchanged tokens only. A mix-up of b"
-            " and n keeps every shape; change one image, and watch another",
-            "nothing-changed",
-        )
-        per_image = int(changed.sum(dim=1).max())
-        expect(
-            leaky or not 0 < per_image < n,
-            f"{missed}: your test changed {per_image} of {n} tokens of an image. If"
-            " this leak carries token i to token i, where must one look?",
-            "other-token-watched",
-        )
-        expect(leaky, missed)
+            return layer(other)
+
+        leaky = bool(answer(observed, x))
+        if leaky != (layer is across_images):
+            images, tokens = changed.any(dim=1).sum(), changed.sum(dim=1).max()
+            seen = {"images": images.item(), "tokens": tokens.item()}
+            return {"leaky": leaky, "b": b, "n": n, **seen}
+    return "right"
+
+
+SIZES = "(b={got[b]}, n={got[n]})"
+TIGHT_ONE = f"a layer that mixes only inside each image was called leaky {SIZES}"
+LEAKY_ONE = f"a layer that mixes token i of all images was not noticed {SIZES}"
+
+
+def leak_test(change=lambda x: x[1], watch=lambda x: x[0], copy=torch.clone):
+    """An answer: what is changed, what is watched."""
+
+    def leaks(layer, x):
+        before, other = layer(x), copy(x)
+        part = change(other)
+        part += torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype)
+        return bool((watch(layer(other)) - watch(before)).abs().max() > 1e-6)
+
+    return leaks
+
+
+leaks = exercise(
+    "4.5",
+    right=leak_test(),
+    trial={
+        "your test never ran the layer that it was given": runs,
+        f"{TIGHT_ONE}: what did your test compare?": (
+            lambda f: verdict(f, within_images)
+        ),
+        LEAKY_ONE: lambda f: verdict(f, across_images),
+        "a layer that mixes into a token only {got} was called leaky: what did your"
+        " test compare?": lambda f: called(f, True, TIGHT),
+        "leaks of {got} were not noticed: what hides them, your change or your"
+        " comparison?": lambda f: called(f, False, LEAKS),
+    },
+)
+leaks.mistakes |= {
+    "verdict-turned-round: a layer that leaks was called tight and a tight one leaky"
+    f" {SIZES}: which of the two does True stand for?": (
+        lambda layer, x: not leak_test()(layer, x)
+    ),
+    f"every-image-changed: {TIGHT_ONE}: your test changed something in {{got[images]}}"
+    " of {got[b]} images, so none was left to watch": answers(
+        leak_test(change=lambda x: x[:, 1]),
+        seen=lambda got, _: got["leaky"] and got["images"] == got["b"],
+    ),
+    f"changed-image-watched: {TIGHT_ONE}: your test changed {{got[images]}} of"
+    " {got[b]} images. Whose output did it look at?": answers(
+        leak_test(watch=lambda x: x[1]),
+        seen=lambda got, _: got["leaky"] and 0 < got["images"] < got["b"],
+    ),
+    f"nothing-changed: {LEAKY_ONE}: the layer was asked with unchanged tokens only. A"
+    " mix-up of b and n keeps every shape; change one image, and watch"
+    " another": answers(
+        lambda layer, x: layer(x).shape != x.shape,
+        seen=lambda got, _: not got["leaky"] and not got["images"],
+    ),
+    f"other-token-watched: {LEAKY_ONE}: your test changed {{got[tokens]}} of {{got[n]}}"
+    " tokens of an image. If this leak carries token i to token i, where must one"
+    " look?": answers(
+        leak_test(change=lambda x: x[1, 1], watch=lambda x: x[0, 0]),
+        seen=lambda got, _: not got["leaky"] and 0 < got["tokens"] < got["n"],
+    ),
+}

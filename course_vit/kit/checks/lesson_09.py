@@ -1,14 +1,15 @@
 """Checks of lesson 09: a teacher and a student with two tokens."""
 
-import math
 from inspect import unwrap
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ...deit import DistilledVisionTransformer
-from . import exercise, expect, expect_raises
-from .probes import trying
+from ...deit import DistilledVisionTransformer, soft_distillation
+from .judge import answers, draw, exercise
+
+# 9.1 Label the diagram
 
 PARTS = {
     "A": "class token",
@@ -20,421 +21,327 @@ PARTS = {
 }
 
 
-@exercise(
+def labels(answer, letters: str = "ABCDEF") -> list[str]:
+    return [str(answer[letter]).strip().lower() for letter in letters]
+
+
+def swapped(one: str, other: str) -> dict[str, str]:
+    return PARTS | {one: PARTS[other], other: PARTS[one]}
+
+
+diagram = exercise(
     "9.1",
-    {
-        "tokens-and-heads-confused": "a token is what gives the scores",
-        "new-token-first": "the distillation token takes the first place",
-        "heads-crossed": "each token is read by the head of the other",
-        "teacher-for-the-class-token": "the teacher tells the class token what to say",
+    right=PARTS,
+    trial={
+        "use each of {right} once, got {got}": lambda answer: sorted(labels(answer)),
+        "tokens-and-heads-confused": lambda answer: [
+            sorted(labels(answer, pair)) for pair in ("AB", "CD", "EF")
+        ],
+        "new-token-first": lambda answer: labels(answer, "A"),
+        "heads-crossed": lambda answer: labels(answer, "C"),
+        "teacher-for-the-class-token": lambda answer: labels(answer, "E"),
     },
 )
-def diagram(answer) -> None:
-    got = {letter: str(answer[letter]).strip().lower() for letter in PARTS}
-    names = sorted(PARTS.values())
-    expect(sorted(got.values()) == names, f"use each of {names} once, got {got}")
-    for pair in ("AB", "CD", "EF"):
-        expect(
-            {got[letter] for letter in pair} == {PARTS[letter] for letter in pair},
-            "A and B pass through the blocks: they are tokens; C and D turn a token"
-            " into scores: they are heads; E and F are no part of the model",
-            "tokens-and-heads-confused",
-        )
-    expect(
-        got["A"] == "class token",
-        "the code puts the token that ViT already had first, so that index 0 keeps its"
-        " meaning",
-        "new-token-first",
-    )
-    expect(
-        got["C"] == "class head",
-        "each head reads its own token: follow the arrow from A",
-        "heads-crossed",
-    )
-    expect(
-        got["E"] == "label",
-        "then the class token listens to the teacher: which of the two outputs did the"
-        " paper give it? For which one is there a new token?",
-        "teacher-for-the-class-token",
-    )
+diagram.mistakes |= {
+    "tokens-and-heads-confused: A and B pass through the blocks: they are tokens; C and"
+    " D turn a token into scores: they are heads; E and F are no part of the"
+    " model": swapped("C", "E"),
+    "new-token-first: the code puts the token that ViT already had first, so that index"
+    " 0 keeps its meaning": swapped("A", "B"),
+    "heads-crossed: each head reads its own token: follow the arrow from A": swapped(
+        "C", "D"
+    ),
+    "teacher-for-the-class-token: then the class token listens to the teacher: which of"
+    " the two outputs did the paper give it? For which one is there a new"
+    " token?": swapped("E", "F"),
+}
+
+# 9.2 The soft loss
+
+CASES = (6, 4, 0.5), (1, 2, 9.0), (4, 5, 1e4)
+SURE = torch.tensor([[0.0, 400.0]])
 
 
-def doubts(b: int = 6, k: int = 4) -> tuple[Tensor, Tensor]:
-    """Logits of a student and of a teacher."""
-    torch.manual_seed(0)
-    return torch.randn(b, k), 3 * torch.randn(b, k)
+def doubts(b: int = 6, k: int = 4, dtype=torch.float64) -> tuple[Tensor, Tensor]:
+    """Logits of a student, which learns, and of a teacher."""
+    student = draw(b, k, dtype=dtype).requires_grad_()
+    return student, 3 * draw(b, k, seed=1, dtype=dtype)
 
 
-def divergence(student: Tensor, teacher: Tensor, tau: float) -> float:
-    """The definition, image by image: sum of p log(p / q), then the mean."""
-    p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)
-    each = [(a * (a / b).log()).sum() for a, b in zip(p, q, strict=True)]
-    return torch.stack(each).mean().item()
+DOUBTS = STUDENT, TEACHER = doubts(dtype=torch.float32)
 
 
-def close(got: float, right: float) -> bool:
-    return math.isclose(got, right, rel_tol=1e-3)
+def what_returns(answer) -> object:
+    got = answer(TEACHER, TEACHER, 1.0)
+    return tuple(got.shape) if isinstance(got, Tensor) else got
 
 
-@exercise(
+def slopes(answer) -> list[Tensor | None]:
+    found = []
+    for b, k, tau in CASES:
+        student, teacher = doubts(b, k)
+        answer(student, teacher, tau).backward()
+        found.append(student.grad)
+    return found
+
+
+soft = exercise(
     "9.2",
-    {
-        "log-target-without-flag": "F.kl_div sees for itself that the target is a"
-        " logarithm",
-        "probabilities-for-logarithms": "F.kl_div takes the student's probabilities",
-        "cross-entropy-for-divergence": "the cross-entropy against the teacher is the"
-        " divergence",
-        "graph-cut-off": "a loss is a number, whatever became of its graph",
-        "teacher-compared-with-itself": "one table of logits is used in both places",
-        "divided-by-all-numbers": "a mean over all numbers is the mean over the images",
-        "not-divided": "the sum over the batch is the loss",
-        "teacher-and-student-exchanged": "a divergence is symmetric, or F.kl_div takes"
-        " the truth first",
-        "tau-square-left-out": "a temperature changes what is taught and not how"
-        " loudly",
-        "tau-once": "tau makes up for the temperature once",
-        "tau-only-as-factor": "tau is a weight of the loss",
-        "one-side-not-cooled": "only one of the two answers gets a temperature",
-        "usual-case-changed": "the defaults are a matter of taste",
-        "reduction-ignored": "there is one way to divide",
-        "other-words-accepted": "whoever writes another word means the usual one",
-        "probability-rounded-to-zero": "the logarithm of a softmax is always there",
-    },
-)
-def soft_distillation(answer) -> None:
-    student, teacher = doubts()
-    expect_zero_for_equal(answer, teacher)
-    expect_definition(answer(student, teacher, 1.0).item(), student, teacher)
-    watching = student.clone().requires_grad_()
-    expect(
-        answer(watching, teacher, 1.0).requires_grad,
-        "a student can learn from a tensor that remembers its logits; this number does"
-        " not",
-        "graph-cut-off",
-    )
-    got = answer(student, teacher, 3.0).item()
-    expect_tau(got, student, teacher)
-    usual = answer(student, teacher).item()
-    expect(
-        close(usual, got),
-        f"tau=3.0 and batchmean are the usual case: asked without them expected"
-        f" {got:.3f}, got {usual:.3f}",
-        "usual-case-changed",
-    )
-    legacy = answer(student, teacher, 3.0, reduction="numel").item()
-    expect(
-        close(legacy, got / 4),
-        f"numel divides by images times classes: expected {got / 4:.3f}, got"
-        f" {legacy:.3f}",
-        "reduction-ignored",
-    )
-    words = (student, teacher, 3.0, "mean")
-    expect_raises(answer, words, ValueError, "reduction='mean'", "other-words-accepted")
-    sure = torch.tensor([[0.0, 400.0]])
-    got, right = answer(sure, -sure, 1.0).item(), 400.0
-    expect(
-        abs(got - right) < 1e-2,
-        f"a student and a teacher, sure of different classes (logits 0 and 400):"
-        f" expected {right:.0f}, got {got:.0f}. A probability that is rounded to 0 has"
-        " no logarithm",
-        "probability-rounded-to-zero",
-    )
-    expect_digits(answer)
-
-
-def expect_digits(answer) -> None:
-    """In float64, for one image and for other temperatures, and on the way back."""
-    for b, k, tau in ((6, 4, 0.5), (1, 2, 9.0), (4, 5, 1e4)):
-        student, teacher = (logits.double() for logits in doubts(b, k))
-        student.requires_grad_()
-        case = f"float64, logits {b, k} and tau={tau:g}"
-        with trying(case):
-            got = answer(student, teacher, tau)
-            got.backward()
-            same = answer(student, student.detach() + 7, tau).item()
-        right = tau**2 * divergence(student, teacher, tau)
-        expect(
-            math.isclose(got.item(), right, rel_tol=1e-6),
-            f"nearly: for {case} expected {right:.9f}, got {got.item():.9f}",
-        )
-        expect(
-            abs(same) < 1e-9 * max(1.0, tau**2),
-            f"logits that are all larger by 7 mean the same probabilities and cost 0,"
-            f" got {same:.0e} for {case}",
-        )
-        p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)
-        slope = (q - p) * tau / b
-        expect(
-            student.grad is not None
-            and torch.allclose(student.grad, slope, rtol=1e-4, atol=1e-6),
-            f"the number is right for {case}, its gradient for the student is not: does"
-            " every term still know the student's logits?",
-        )
-
-
-def expect_zero_for_equal(answer, logits: Tensor) -> None:
-    """The first test of a divergence."""
-    raw = unwrap(answer)(logits.clone(), logits.clone(), 1.0)
-    expect(
-        not (isinstance(raw, Tensor) and raw.isnan().any()),
-        "nan for equal logits: a target of log-probabilities goes through another"
-        " logarithm unless log_target says what it is",
-        "log-target-without-flag",
-    )
-    same = answer(logits, logits.clone(), 1.0)
-    expect(
-        isinstance(same, Tensor) and same.ndim == 0,
-        f"return one number, a tensor (), got {same}",
-    )
-    p = logits.softmax(dim=-1)
-    entropy = -(p * p.log()).sum(dim=-1).mean().item()
-    expect(
-        abs(same - entropy) > 1e-3,
-        f"{same:.2f} for equal logits, which is the entropy of the teacher: a"
-        " cross-entropy, where a divergence is 0",
-        "cross-entropy-for-divergence",
-    )
-    expect(
-        same > -1e-4,
-        f"{same:.2f} for equal logits, but a divergence is never negative: the first"
-        " argument of F.kl_div must be log-probabilities",
-        "probabilities-for-logarithms",
-    )
-    expect(same < 1e-4, f"equal logits must cost 0, got {same:.3f}")
-
-
-def expect_definition(got: float, student: Tensor, teacher: Tensor) -> None:
-    """Without a temperature, on 6 images of 4 classes."""
-    right = divergence(student, teacher, 1.0)
-    expect(
-        abs(got) > 1e-4,
-        "different logits cost 0, too: are both arguments the same table?",
-        "teacher-compared-with-itself",
-    )
-    expect(
-        not close(got, right / 4),
-        "4 times too small for 4 classes: batchmean divides by the number of images"
-        " only",
-        "divided-by-all-numbers",
-    )
-    expect(
-        not close(got, right * 6),
-        "6 times too large for 6 images: divide the sum by their number",
-        "not-divided",
-    )
-    expect(
-        not close(got, divergence(teacher, student, 1.0)),
-        "this is KL(student || teacher): F.kl_div takes the guess first and then the"
-        " truth, and the teacher is the truth here",
-        "teacher-and-student-exchanged",
-    )
-    expect(
-        close(got, right), f"at tau=1 the definition gives {right:.3f}, you {got:.3f}"
-    )
-
-
-def expect_tau(got: float, student: Tensor, teacher: Tensor) -> None:
-    right, uncooled = (divergence(student, teacher, tau) for tau in (3.0, 1.0))
-    expect(
-        not close(got, right),
-        "right at tau=1, 9 times too small at tau=3: dividing logits by tau makes the"
-        " gradient tau squared times smaller. Who makes up for it?",
-        "tau-square-left-out",
-    )
-    expect(
-        not close(got, 3 * right),
-        "right at tau=1, 3 times too small at tau=3: one tau comes from the chain rule,"
-        " another from the flatter answers",
-        "tau-once",
-    )
-    expect(
-        not any(close(got, factor * uncooled) for factor in (1, 3, 9)),
-        "at tau=3 the answers are as sharp as at tau=1: what does a temperature"
-        " divide?",
-        "tau-only-as-factor",
-    )
-    one_sided = (student, 3 * teacher), (3 * student, teacher)
-    expect(
-        not any(
-            close(got, factor * divergence(*pair, 3.0))
-            for pair in one_sided
-            for factor in (1, 3, 9)
+    right=soft_distillation,
+    trial={
+        "return one number, a tensor (), got {got}": what_returns,
+        "equal logits must cost 0, got {got:.3f}": lambda f: f(TEACHER, TEACHER, 1.0),
+        "at tau=1 the definition gives {right:.3f}, you {got:.3f}": (
+            lambda f: f(*DOUBTS, 1.0)
         ),
-        "both are cooled by the same tau, student and teacher",
-        "one-side-not-cooled",
-    )
-    expect(
-        close(got, 9 * right),
-        f"at tau=3 expected {9 * right:.3f}, got {got:.3f}",
+        "probability-rounded-to-zero": lambda f: f(SURE, -SURE, 1.0),
+        "graph-cut-off": lambda f: f(*DOUBTS, 1.0).requires_grad,
+        "at tau=3 expected {right:.3f}, got {got:.3f}": lambda f: f(*DOUBTS, 3.0),
+        "usual-case-changed": lambda f: f(*DOUBTS),
+        "reduction-ignored": lambda f: f(*DOUBTS, 3.0, reduction="numel"),
+        "logits that are all larger by 7 mean the same probabilities and cost 0, got"
+        " {got:.0e} in float64": lambda f: f(doubts()[0], doubts()[0] + 7, 0.5),
+        "right in float32, and not in float64 or with other sizes and temperatures:"
+        " expected {right}, got {got}": (
+            lambda f: [f(*doubts(b, k), tau).item() for b, k, tau in CASES]
+        ),
+        "the number is right, its gradient for the student is not: does every term"
+        " still know the student's logits?": slopes,
+    },
+    also={"reduction='mean'": lambda f: f(*DOUBTS, 3.0, "mean")},
+    rtol=1e-5,
+)
+
+
+def loss(temper=lambda tau: (tau, tau, tau**2), dim=-1):
+    """An answer that divides student and teacher, and multiplies the whole."""
+
+    def answer(student, teacher, tau=3.0, reduction="batchmean"):
+        of_student, of_teacher, factor = temper(tau)
+        log_q = F.log_softmax(student / of_student, dim)
+        log_p = F.log_softmax(teacher / of_teacher, dim)
+        total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+        count = student.numel() if reduction == "numel" else len(student)
+        return total * factor / count
+
+    return answer
+
+
+def of_probabilities(count: int):
+    """An answer that takes no logarithm of what the student says."""
+    return lambda s, t, tau=3.0: (
+        F.kl_div(s.softmax(dim=-1), t.softmax(dim=-1), reduction="sum") / count
     )
 
 
-class Shy(nn.Module):
+soft.mistakes |= {
+    "log-target-without-flag: nan for equal logits: a target of log-probabilities goes"
+    " through another logarithm unless log_target says what it is": (
+        lambda s, t, tau=3.0: F.kl_div(
+            s.log_softmax(dim=-1), t.log_softmax(dim=-1), reduction="sum"
+        )
+    ),
+    "cross-entropy-for-divergence: {got:.2f} for equal logits, which is the entropy of"
+    " the teacher: a cross-entropy, where a divergence is 0": lambda s, t, tau=3.0: (
+        F.cross_entropy(s, t.softmax(dim=-1))
+    ),
+    "probabilities-for-logarithms: {got:.2f} for equal logits, but a divergence is"
+    " never negative: the first argument of F.kl_div must be"
+    " log-probabilities": answers(*map(of_probabilities, (6, 24, 1))),
+    "teacher-compared-with-itself: different logits cost 0, too: are both arguments the"
+    " same table?": lambda s, t, tau=3.0: soft_distillation(t, t, tau),
+    "divided-by-all-numbers: 4 times too small for 4 classes: batchmean divides by the"
+    " number of images only": (
+        lambda s, t, tau=3.0: soft_distillation(s, t, tau, "numel")
+    ),
+    "not-divided: 6 times too large for 6 images: divide the sum by their number": loss(
+        lambda tau: (tau, tau, 6 * tau**2)
+    ),
+    "teacher-and-student-exchanged: this is KL(student || teacher): F.kl_div takes the"
+    " guess first and then the truth, and the teacher is the truth"
+    " here": lambda s, t, tau=3.0: soft_distillation(t, s, tau),
+    "softmax-over-the-images: equal logits cost 0, but the probabilities sum to 1 over"
+    " the images: which axis of `b k` holds the classes?": loss(lambda tau: (2, 2, 1)),
+    "tau-hard-coded: asked with tau=1, this is the loss at tau=3: which tau was"
+    " given?": answers(loss(lambda tau: (3, 3, 9)), loss(lambda tau: (3, 3, tau**2))),
+    "graph-cut-off: a student can learn from a tensor that remembers its logits; this"
+    " number does not": torch.no_grad()(soft_distillation),
+    "tau-square-left-out: right at tau=1, 9 times too small at tau=3: dividing logits"
+    " by tau makes the gradient tau squared times smaller. Who makes up for it?": loss(
+        lambda tau: (tau, tau, 1)
+    ),
+    "tau-once: right at tau=1, 3 times too small at tau=3: one tau comes from the chain"
+    " rule, another from the flatter answers": loss(lambda tau: (tau, tau, tau)),
+    "tau-only-as-factor: at tau=3 the answers are as sharp as at tau=1: what does a"
+    " temperature divide?": answers(
+        *[loss(lambda tau, n=n: (1, 1, tau**n)) for n in range(3)]
+    ),
+    "one-side-not-cooled: both are divided by the same tau, student and"
+    " teacher": answers(
+        *[loss(lambda tau, n=n: (1, tau, tau**n)) for n in range(3)],
+        *[loss(lambda tau, n=n: (tau, 1, tau**n)) for n in range(3)],
+    ),
+    "usual-case-changed: tau=3.0 and batchmean are the usual case: asked without them"
+    " expected {right:.3f}, got {got:.3f}": lambda s, t, tau=1.0: soft_distillation(
+        s, t, tau
+    ),
+    "reduction-ignored: numel divides by images times classes: expected {right:.3f},"
+    " got {got:.3f}": lambda *given, **more: soft_distillation(*given),
+    "other-words-accepted": loss(),
+    "probability-rounded-to-zero: a student and a teacher, sure of different classes"
+    " (logits 0 and 400): expected {right:.0f}, got {got:.0f}. A probability that is"
+    " rounded to 0 has no logarithm": (
+        lambda s, t, tau: F.kl_div(
+            s.softmax(dim=-1).log(),
+            t.softmax(dim=-1),
+            reduction="batchmean",
+        )
+    ),
+}
+
+# 9.3 How to ask a teacher
+
+
+def shy() -> nn.Sequential:
     """A small teacher: its answers depend on the company while it is in training."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.norm, self.drop = nn.BatchNorm1d(8), nn.Dropout(0.5)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.drop(self.norm(images.flatten(1))))
-
-
-@exercise(
-    "9.3",
-    {
-        "no-grad-taken-for-eval": "without gradients nothing in a teacher can change",
-        "eval-taken-for-no-grad": "eval mode stops gradients",
-        "decision-for-logits": "a teacher gives a class",
-        "probabilities-for-logits": "a teacher gives probabilities",
-        "images-normalised-again": "a teacher wants its images in another range than"
-        " the student's, whatever it was trained on",
-    },
-)
-def ask(answer) -> None:
-    teacher, images = Shy().train(), torch.rand(5, 2, 2, 2)
-    before = teacher.state_dict()["norm.running_mean"].clone()
-    got = answer(teacher, images)
-    after = teacher.state_dict()["norm.running_mean"]
-    moved = (after - before).abs().max().item()
-    expect(
-        moved == 0,
-        f"the teacher's running mean moved by {moved:.2f}: no_grad stops gradients, not"
-        " BatchNorm. Which mode is for answering?",
-        "no-grad-taken-for-eval",
-    )
-    quiet = Shy().eval()
-    right = quiet(images)
-    expect(
-        not torch.equal(got, right.argmax(dim=-1)),
-        "return the teacher's logits, b k, not its decision: the loss decides what to"
-        " make of them",
-        "decision-for-logits",
-    )
-    expect(
-        isinstance(got, Tensor) and got.shape == (5, 3),
-        "return the teacher's logits, b k",
-    )
-    expect(
-        not torch.allclose(got, right.softmax(dim=-1), atol=1e-5),
-        "these are probabilities: a temperature can only divide logits",
-        "probabilities-for-logits",
-    )
-    expect(
-        not torch.allclose(got, quiet((images - 0.5) / 0.5), atol=1e-5),
-        "these are the logits of images from -1 to 1, and the images go from 0 to 1."
-        " Try the teacher alone first: how many does it get right?",
-        "images-normalised-again",
-    )
-    expect(
-        torch.allclose(got, right, atol=1e-5),
-        "these are not the teacher's logits in eval mode",
-    )
-    expect(
-        not got.requires_grad,
-        "the answer carries a gradient: memory and time for weights that must not move",
-        "eval-taken-for-no-grad",
-    )
-
-
-def readings(model: DistilledVisionTransformer, images: Tensor) -> dict[str, tuple]:
-    """The pair of answers in eval mode, right and by the known mistakes."""
-    with torch.no_grad():
-        x = model.eval().forward_features(images)
-        raw = model.embed(images)
-        for block in model.blocks:
-            raw = block(raw)
-        right = model.head(x[:, 0]), model.head_dist(x[:, 1])
-        mean = (right[0] + right[1]) / 2
-        return {
-            "right": right,
-            "answers-exchanged": right[::-1],
-            "mean-given-twice": (mean, mean),
-            "distillation-token-last": (right[0], model.head_dist(x[:, -1])),
-            "one-head-for-both": (right[0], model.head(x[:, 1])),
-            "one-token-for-both": (right[0], model.head_dist(x[:, 0])),
-            "last-norm-left-out": (
-                model.head(raw[:, 0]),
-                model.head_dist(raw[:, 1]),
-            ),
-        }
-
-
-@exercise(
-    "9.4",
-    {
-        "mean-for-a-pair": "a model with two heads always gives a pair",
-        "left-in-eval": "nobody minds that the model is in eval mode afterwards",
-        "left-in-training": "nobody minds that the model is in training mode"
-        " afterwards",
-        "dropout-left-on": "training mode differs from eval mode by the pair only",
-        "answers-exchanged": "the distillation logits come first",
-        "mean-given-twice": "the mean stands for both answers",
-        "distillation-token-last": "the distillation token stands where the paper's"
-        " figure draws it",
-        "one-head-for-both": "both tokens are read by the class head",
-        "one-token-for-both": "both heads read the class token",
-        "last-norm-left-out": "a head reads what the last block gives",
-        "gradient-kept": "eval mode switches gradients off",
-    },
-)
-def two_answers(answer) -> None:
     torch.manual_seed(0)
-    model = DistilledVisionTransformer(8, 2, 1, 3, 8, 2, 2, drop_rate=0.5)
+    layers = nn.Flatten(), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3)
+    return nn.Sequential(*layers)
+
+
+IMAGES = draw(5, 2, 2, 2, dtype=torch.float32).sigmoid()
+
+
+def moved(answer) -> float:
+    """How far the running mean of a teacher moves while it is asked."""
+    teacher = shy()
+    answer(teacher, IMAGES)
+    return teacher[1].running_mean.abs().max().item()
+
+
+@torch.no_grad()
+def logits(teacher, images) -> Tensor:
+    return teacher.eval()(images)
+
+
+ask = exercise(
+    "9.3",
+    right=logits,
+    trial={
+        "no-grad-taken-for-eval": moved,
+        "these are not the teacher's logits in eval mode": lambda f: f(shy(), IMAGES),
+        "eval-taken-for-no-grad": lambda f: f(shy(), IMAGES).requires_grad,
+    },
+    shape="return the teacher's logits, b k",
+)
+ask.mistakes |= {
+    "no-grad-taken-for-eval: the teacher's running mean moved by {got:.2f}: no_grad"
+    " stops gradients, not BatchNorm. Which mode is for answering?": torch.no_grad()(
+        lambda teacher, images: teacher(images)
+    ),
+    "decision-for-logits: return the teacher's logits, b k, not its decision: the loss"
+    " decides what to make of them": lambda teacher, images: logits(
+        teacher, images
+    ).argmax(dim=-1),
+    "probabilities-for-logits: these are probabilities: a temperature can only divide"
+    " logits": lambda teacher, images: logits(teacher, images).softmax(dim=-1),
+    "images-normalised-again: these are the logits of images from -1 to 1, and the"
+    " images go from 0 to 1. Try the teacher alone first: how many does it get"
+    " right?": lambda teacher, images: logits(teacher, (images - 0.5) / 0.5),
+    "eval-taken-for-no-grad: the answer carries a gradient: memory and time for weights"
+    " that must not move": lambda teacher, images: teacher.eval()(images),
+}
+
+# 9.4 Ask both heads
+
+
+def student(training: bool) -> DistilledVisionTransformer:
+    torch.manual_seed(0)
+    model = DistilledVisionTransformer(4, 2, 1, 3, 8, 1, 2, drop_rate=0.5).double()
     for parameter in model.parameters():
         nn.init.normal_(parameter)
-    images = torch.rand(4, 1, 8, 8)
-    known = readings(model, images)
-    for training in (False, True):
-        model.train(training)
-        got = answer(model, images)
-        expect(
-            isinstance(got, tuple | list) and len(got) == 2,
-            "return two tensors; called in eval mode the model itself gives their mean"
-            " only",
-            "mean-for-a-pair",
-        )
-        now = "training" if model.training else "eval"
-        expect(
-            model.training == training,
-            f"the model was in the other mode and is now in {now} mode: put it back as"
-            " it was",
-            f"left-in-{now}",
-        )
-        expect(
-            alike(got, answer(model, images)),
-            "two calls, two answers: dropout is still on",
-            "dropout-left-on",
-        )
-        expect_own_tokens(got, known)
-        expect(
-            alike(got, known["right"]),
-            f"not the answers of eval mode (the model was in training={training})",
-        )
-        expect(
-            not got[0].requires_grad,
-            "nobody learns here: no gradient is needed",
-            "gradient-kept",
-        )
+    return model.train(training)
 
 
-def alike(got: tuple, right: tuple) -> bool:
-    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, right, strict=True))
+def said(f) -> list[Tensor]:
+    """What is said of 5 images by a model in training mode, then by one in eval."""
+    images = draw(5, 1, 4, 4)
+    return [logits for mode in (True, False) for logits in f(student(mode), images)]
 
 
-def expect_own_tokens(got: tuple, known: dict[str, tuple]) -> None:
-    hints = {
-        "answers-exchanged": "class first, then distillation",
-        "mean-given-twice": "this is the mean of the heads, twice",
-        "distillation-token-last": "the distillation token is not the last one: in the"
-        " code it stands behind the class token",
-        "one-head-for-both": "the second token is read by the class head, and it has a"
-        " head of its own",
-        "one-token-for-both": "both heads read token 0: whose place is it?",
-        "last-norm-left-out": "the heads read tokens that are not normalised: what"
-        " stands between the last block and a head?",
-    }
-    for misconception, hint in hints.items():
-        expect(not alike(got, known[misconception]), hint, misconception)
+def modes_after(f) -> list[bool]:
+    """Whether models that were in training, and in eval mode, are in training mode."""
+    models = student(True), student(False)
+    for model in models:
+        f(model, draw(5, 1, 4, 4))
+    return [model.training for model in models]
+
+
+def reading(
+    first: int = 0,
+    second: int = 1,
+    head: str = "head_dist",
+    features=lambda model, images: model.eval().forward_features(images),
+):
+    """An answer that reads two tokens, and puts the mode back."""
+
+    @torch.no_grad()
+    def answer(model, images):
+        was_training = model.training
+        x = features(model, images)
+        model.train(was_training)
+        return [model.head(x[:, first]), getattr(model, head)(x[:, second])]
+
+    return answer
+
+
+both = reading()
+two_answers = exercise(
+    "9.4",
+    right=both,
+    trial={
+        "mean-for-a-pair": lambda f: len(said(f)),
+        "put the mode back as it was": modes_after,
+        "these are not the answers of eval mode": said,
+        "gradient-kept": lambda f: said(f)[0].requires_grad,
+    },
+)
+two_answers.mistakes |= {
+    "mean-for-a-pair: return two tensors; called in eval mode the model itself gives"
+    " their mean only": lambda model, images: model(images),
+    "left-in-training: the model was in eval mode and is now in training mode: put it"
+    " back as it was": lambda model, images: both(model.train(), images),
+    "left-in-eval: the model was in training mode and is now in eval mode: put it back"
+    " as it was": lambda model, images: both(model.eval(), images),
+    "dropout-left-on: each call gives a different answer: dropout is still on": reading(
+        features=lambda model, images: model.train().forward_features(images)
+    ),
+    "answers-exchanged: class first, then distillation": lambda model, images: both(
+        model, images
+    )[::-1],
+    "tokens-exchanged: each head reads the token of the other one: which of the two"
+    " tokens comes first?": reading(first=1, second=0),
+    "mean-given-twice: this is the mean of the heads, twice": lambda model, images: (
+        [sum(both(model, images)) / 2] * 2
+    ),
+    "distillation-token-last: the distillation token is not the last one: in the code"
+    " it comes right after the class token": reading(second=-1),
+    "one-head-for-both: the second token is read by the class head, and it has a head"
+    " of its own": reading(head="head"),
+    "one-token-for-both: both heads read token 0: whose place is it?": reading(
+        second=0
+    ),
+    "norm-applied-twice: the tokens were normalised twice: what does `forward_features`"
+    " end with?": reading(
+        features=lambda model, images: model.norm(model.eval().forward_features(images))
+    ),
+    "probabilities-for-logits: these are probabilities: the losses expect"
+    " logits": lambda model, images: [x.softmax(dim=-1) for x in both(model, images)],
+    "gradient-kept: nobody learns here: no gradient is needed": unwrap(both),
+    "last-norm-left-out: the heads read tokens that are not normalised: what is between"
+    " the last block and a head?": reading(
+        features=lambda model, images: nn.Sequential(*model.blocks)(
+            model.eval().embed(images)
+        )
+    ),
+}

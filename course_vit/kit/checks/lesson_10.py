@@ -1,342 +1,244 @@
 """Checks of lesson 10: T2T-ViT."""
 
-from collections.abc import Callable
-from functools import partial
 from itertools import permutations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import exercise, expect, expect_letter, probes
-from .probes import trying
+from ...t2t import TokenAttention, linear_attention, soft_split
+from .judge import answers, choose, draw, element, exercise
 
-same = partial(probes.same, atol=1e-5)
+# 10.1 Follow an image of 224 pixels
 
-
-@exercise(
+TOKENS, WIDTHS = [3136, 784, 196], [147, 576, 576]
+trace = exercise(
     "10.1",
-    {
-        "one-side-for-the-grid": "as many tokens as windows along one side",
-        "rounded-up-and-one-added": "a started stride holds a window",
-        "padding-or-first-window-forgotten": "the padding holds no window, or the first"
-        " window counts as a stride",
-        "channels-forgotten": "a window is as wide as it has pixels",
-        "width-never-narrowed": "the second split gathers what the first has made",
-        "layer-width-for-split-width": "a split gives what the layer behind it gives",
+    right=(TOKENS, WIDTHS, 4),
+    trial={
+        "tokens {got}? A side has floor((side + 2 padding - kernel) / stride) + 1": (
+            lambda answer: list(answer[0])
+        ),
+        "a first window of {got}? kernel, kernel, c": lambda answer: answer[1][0],
+        "widths {got}? The token layer leaves 64 numbers, a window gathers 3 x 3": (
+            lambda answer: list(answer[1])
+        ),
+        "{got} tokens of 32 pixels? The grids are 8, 4 and 2 on a side": element(2),
     },
 )
-def trace(answer) -> None:
-    tokens, widths, few = (list(answer[0]), list(answer[1]), answer[2])
-    sides = "is one side: a grid has rows and columns"
-    expect(tokens != [56, 28, 14], f"{tokens} {sides}", "one-side-for-the-grid")
-    expect(
-        tokens not in ([57, 29, 15], [57**2, 29**2, 15**2]),
-        "224 + 4 - 7 is 221, and 221 / 4 is no whole number: floor it, then add 1",
-        "rounded-up-and-one-added",
-    )
-    expect(
-        tokens not in ([55, 27, 13], [55**2, 27**2, 13**2]),
-        "55 windows on a side, then 27, then 13, each one too few: the padding makes"
-        " room on both sides, and the first window has not moved yet",
-        "padding-or-first-window-forgotten",
-    )
-    expect(
-        tokens == [3136, 784, 196],
-        f"tokens {tokens}? A side has floor((side + 2 padding - kernel) / stride) + 1",
-    )
-    expect(
-        widths[:1] != [49],
-        "49 pixels in a window: and how many numbers per pixel?",
-        "channels-forgotten",
-    )
-    expect(widths[:1] == [147], f"a first window of {widths[0]}? kernel, kernel, c")
-    expect(
-        widths[1:] != [1323, 11907],
-        "1323 is 9 windows of 147: what width does the token layer leave?",
-        "width-never-narrowed",
-    )
-    expect(
-        widths[1:] != [64, 64],
-        "64 is what a token layer leaves; asked is what the next split makes of it,"
-        " and a window gathers 3 x 3",
-        "layer-width-for-split-width",
-    )
-    expect(
-        widths == [147, 576, 576],
-        f"widths {widths}? The token layer leaves 64 numbers, a window gathers 3 x 3",
-    )
-    expect(few != 2, f"{few} {sides}", "one-side-for-the-grid")
-    expect(few == 4, f"{few} tokens of 32 pixels? The grids are 8, 4 and 2 on a side")
+trace.mistakes |= {
+    "one-side-for-the-grid: {got} is one side: a grid has rows and columns": answers(
+        ([56, 28, 14], WIDTHS, 4), (TOKENS, WIDTHS, 2)
+    ),
+    "rounded-up-and-one-added: 224 + 4 - 7 is 221, and 221 / 4 is no whole number:"
+    " floor it, then add 1": answers(
+        ([57, 29, 15], WIDTHS, 4), ([57**2, 29**2, 15**2], WIDTHS, 4)
+    ),
+    "padding-or-first-window-forgotten: 55 windows on a side, then 27, then 13, each"
+    " one too few: the padding makes room on both sides, and the first window has not"
+    " moved yet": answers(
+        ([55, 27, 13], WIDTHS, 4), ([55**2, 27**2, 13**2], WIDTHS, 4)
+    ),
+    "channels-forgotten: 49 pixels in a window: and how many numbers per pixel?": (
+        TOKENS,
+        [49, 576, 576],
+        4,
+    ),
+    "width-never-narrowed: 1323 is 9 windows of 147: what width does the token layer"
+    " leave?": (TOKENS, [147, 1323, 11907], 4),
+    "layer-width-for-split-width: 64 is what a token layer leaves; the question is what"
+    " the next split makes of it, and a window gathers 3 x 3": (
+        TOKENS,
+        [147, 64, 64],
+        4,
+    ),
+}
+
+# 10.2 Windows as tokens
 
 
-def windows_by_loop(
-    x: Tensor, kernel: int, stride: int, padding: int, dilation: int = 1
-) -> Tensor:
-    b, c, height, width = x.shape
-    canvas = x.new_zeros(b, c, height + 2 * padding, width + 2 * padding)
-    canvas[:, :, padding : padding + height, padding : padding + width] = x
-    reach = dilation * (kernel - 1) + 1
-    rows = []
-    for y in range(0, canvas.shape[2] - reach + 1, stride):
-        for left in range(0, canvas.shape[3] - reach + 1, stride):
-            window = canvas[:, :, y : y + reach, left : left + reach]
-            rows.append(window[:, :, ::dilation, ::dilation].reshape(b, -1))
-    return torch.stack(rows, dim=1)
+def cut(*shape: int, split: tuple[int, int, int], dtype=torch.float32):
+    return lambda answer: answer(draw(*shape, dtype=dtype), split)
 
 
-@exercise(
+split = exercise(
     "10.2",
-    {
-        "columns-taken-for-tokens": "unfold gives a token in each row",
-        "reshape-for-transpose": "a reshape turns columns into rows",
-        "channels-last": "a token holds its pixels one by one, each with all channels",
-        "padding-forgotten": "a split has a kernel and a stride",
-        "stride-forgotten": "windows move by one pixel",
-        "stride-taken-for-dilation": "the stride is the second number that unfold"
-        " takes",
+    right=soft_split,
+    trial={
+        "these are not the windows, row by row": cut(2, 3, 9, 8, split=(3, 2, 1)),
     },
+    also={
+        f"{dtype}, {shape} cut by {split}": cut(*shape, split=split, dtype=dtype)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16)
+        for shape, split in (
+            ((1, 2, 12, 9), (5, 3, 2)),
+            ((1, 1, 4, 6), (1, 1, 0)),
+            ((2, 3, 8, 12), (4, 4, 0)),
+        )
+    },
+    shape="expected tokens {right}, got {got}",
+    otherwise="expected the pixels as they are, got some that are off by {off:.0e}",
 )
-def soft_split(answer) -> None:
-    torch.manual_seed(0)
-    for shape, split in (((2, 3, 9, 8), (3, 2, 1)), ((1, 2, 12, 9), (5, 3, 2))):
-        x = torch.randn(shape)
-        right, got = windows_by_loop(x, *split), answer(x, split)
-        asked = f"{shape} cut by {split}: expected tokens {tuple(right.shape)}"
-        found = f"{asked}, got {tuple(got.shape)}"
-        expect(
-            got.shape != right.mT.shape,
-            f"{found}: unfold stores a window as a column, a token is a row",
-            "columns-taken-for-tokens",
-        )
-        expect_all_windows(got, x, split, found)
-        expect(got.shape == right.shape, found)
-        mixed = got.reshape(right.mT.shape).mT
-        expect(
-            same(got, right) or not same(mixed, right),
-            "the shape is right and the windows are torn apart: reshape does not"
-            " transpose",
-            "reshape-for-transpose",
-        )
-        by_pixel = right.unflatten(2, (shape[1], -1)).mT.flatten(2)
-        expect(
-            same(got, right) or not same(got, by_pixel),
-            "channels last inside a token: the published weights expect c first, then"
-            " rows and columns of the window",
-            "channels-last",
-        )
-        expect(same(got, right), "these are not the windows, row by row")
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        for shape, split in (((1, 1, 4, 6), (1, 1, 0)), ((2, 3, 8, 12), (4, 4, 0))):
-            x = torch.randn(shape, dtype=torch.float64).to(dtype)
-            case = f"{dtype}, {shape} cut by {split}"
-            with trying(case):
-                got = answer(x, split)
-            right = windows_by_loop(x, *split)
-            expect(
-                got.shape == right.shape and torch.equal(got, right),
-                f"{case}: expected the pixels as they are, {tuple(right.shape)}, got"
-                f" {tuple(got.shape)}",
-            )
 
 
-def expect_all_windows(
-    got: Tensor, x: Tensor, split: tuple[int, int, int], found: str
-) -> None:
-    kernel, stride, padding = split
-    known = {
-        "padding-forgotten": (
-            windows_by_loop(x, kernel, stride, 0),
-            "no window reaches over the rim, so the padding is missing",
-        ),
-        "stride-forgotten": (
-            windows_by_loop(x, kernel, 1, padding),
-            f"the windows move by 1, and the stride is {stride}",
-        ),
-        "stride-taken-for-dilation": (
-            windows_by_loop(x, kernel, 1, padding, dilation=stride),
-            "the windows have gaps and move by 1: what is the second number that unfold"
-            " takes, if it is not named?",
-        ),
-    }
-    for misconception, (wrong, hint) in known.items():
-        seen = same(got, wrong) or same(got.mT, wrong)
-        expect(not seen, f"{found}: {hint}", misconception)
+def unfolded(options):
+    """Two answers that call unfold, one for windows as rows and one as columns."""
+
+    def columns(x, split):
+        return F.unfold(x, split[0], **options(*split))
+
+    return columns, lambda x, split: columns(x, split).mT
 
 
-@exercise(
+split.mistakes |= {
+    "reshape-for-transpose: the shape is right and the windows are torn apart: reshape"
+    " does not transpose": lambda x, split: (
+        soft_split(x, split).mT.flatten().view_as(soft_split(x, split))
+    ),
+    "columns-taken-for-tokens: expected tokens {right}, got {got}: unfold stores a"
+    " window as a column, a token is a row": lambda x, split: soft_split(x, split).mT,
+    "padding-forgotten: expected tokens {right}, got {got}: no window reaches over the"
+    " rim, so the padding is missing": answers(
+        *unfolded(lambda kernel, stride, padding: {"stride": stride})
+    ),
+    "stride-forgotten: expected tokens {right}, got {got}: the windows move by 1, and"
+    " the stride is 2": answers(
+        *unfolded(lambda kernel, stride, padding: {"padding": padding})
+    ),
+    "stride-taken-for-dilation: expected tokens {right}, got {got}: the windows have"
+    " gaps and move by 1: what is the second number that unfold takes, if it is not"
+    " named?": answers(
+        *unfolded(lambda _, stride, padding: {"dilation": stride, "padding": padding})
+    ),
+    "channels-last: channels last inside a token: the published weights expect c first,"
+    " then rows and columns of the window": lambda x, split: (
+        soft_split(x, split).unflatten(2, (x.shape[1], -1)).mT.flatten(2)
+    ),
+}
+
+# 10.3 Fold it back
+
+overlaps = exercise(
     "10.3",
-    {
-        "fold-undoes-unfold": "fold is the inverse of unfold",
-        "window-size-counted": "as many windows as a window has pixels",
-        "one-side-only": "a pixel lies in one window or in two",
-        "corners-forgotten": "every pixel lies where windows overlap",
+    right={1, 2, 4},
+    trial={
+        "{got}? Windows start at -1, 1, 3, 5: count along one side first, then"
+        " multiply": lambda answer: sorted({int(number) for number in answer})
     },
 )
-def overlaps(answer) -> None:
-    numbers = {int(number) for number in answer}
-    expect(
-        numbers != {1},
-        "all 1 would need windows that share nothing: with kernel 3 and stride 2 each"
-        " next to another shares a column",
-        "fold-undoes-unfold",
-    )
-    expect(
-        9 not in numbers,
-        "9 is how many pixels a window has; asked is in how many windows a pixel lies",
-        "window-size-counted",
-    )
-    expect(
-        numbers != {1, 2},
-        "along one side a pixel lies in 1 or 2 windows: what if both rows and columns"
-        " overlap?",
-        "one-side-only",
-    )
-    expect(
-        numbers not in ({4}, {2, 4}),
-        "and a pixel that is in the middle of a window, in both directions: which other"
-        " window reaches it?",
-        "corners-forgotten",
-    )
-    expect(
-        numbers == {1, 2, 4},
-        f"{sorted(numbers)}? Windows start at -1, 1, 3, 5: count along one side first,"
-        " then multiply",
-    )
+overlaps.mistakes |= {
+    "fold-undoes-unfold: all 1 would need windows that share nothing: with kernel 3 and"
+    " stride 2 each next to another shares a column": {1},
+    "window-size-counted: 9 is how many pixels a window has; the question is in how"
+    " many windows a pixel lies": answers({9}, seen=lambda got, right: 9 in got),
+    "one-side-only: along one side a pixel lies in 1 or 2 windows: what if both rows"
+    " and columns overlap?": {1, 2},
+    "corners-forgotten: and a pixel that is in the middle of a window, in both"
+    " directions: which other window reaches it?": answers({4}, {2, 4}),
+}
+
+# 10.4 Where does the path around start?
 
 
-class TokenReferee:
-    """What `TokenAttention` gives, one image and one query at a time."""
-
-    def __init__(self, layer: Any, x: Tensor) -> None:
-        self.layer, self.x, self.width = layer, x, layer.proj.in_features
-        self.scale = x.shape[-1] ** -0.5
-
-    def parts(self, order: str = "qkv") -> dict[str, Tensor]:
-        rows = self.layer.qkv.weight.split(self.width)
-        return {name: self.x @ w.T for name, w in zip(order, rows, strict=True)}
-
-    def mixed(
-        self, parts: dict[str, Tensor], scale: float, after: float = 1.0
-    ) -> Tensor:
-        images = [
-            torch.stack([after * ((k @ one) * scale).softmax(dim=0) @ v for one in q])
-            for q, k, v in zip(*(parts[name] for name in "qkv"), strict=True)
-        ]
-        return torch.stack(images)
-
-    def wrong(self) -> dict[str, tuple[str, list[Tensor]]]:
-        """What the known mistakes give, with their hints."""
-        proj, parts, scale = self.layer.proj, self.parts(), self.scale
-        mixed = self.mixed(parts, scale)
-        q, k, v = (parts[name] for name in "qkv")
-
-        def with_order(order: str) -> Tensor:
-            other = self.parts(order)
-            return other["v"] + proj(self.mixed(other, scale))
-
-        others = ["".join(order) for order in permutations("qkv")][1:]
-        return {
-            "path-left-out": (
-                "there is no path around: what the token itself said is lost",
-                [proj(mixed)],
-            ),
-            "query-width-for-scale": (
-                "the scale is that of a query's width, 6 (torch's default). The release"
-                " takes the width that came in: self.scale",
-                [v + proj(self.mixed(parts, self.width**-0.5))],
-            ),
-            "scale-left-out": (
-                "the scores are not scaled",
-                [v + proj(self.mixed(parts, 1.0))],
-            ),
-            "scaled-after-softmax": (
-                f"the weights of a row sum to {scale:.2f}: scaled are the scores,"
-                " before the softmax",
-                [v + proj(self.mixed(parts, 1.0, after=scale))],
-            ),
-            "parts-in-another-order": (
-                "queries, keys and values are taken in another order: in this matrix it"
-                " is q, k, v",
-                [with_order(order) for order in others],
-            ),
-            "question-goes-around": (
-                "what goes around is what a token asks or answers to, its query or its"
-                " key: which of the three says what it gives?",
-                [q + proj(mixed), k + proj(mixed)],
-            ),
-            "projection-left-out": (
-                "the mixture is added as it is: where does `proj` come in?",
-                [v + mixed],
-            ),
-            "projection-around-both": (
-                "the path around goes through `proj` as well, so it goes around nothing"
-                " but the mixing",
-                [proj(v + mixed)],
-            ),
-        }
-
-
-@exercise(
-    "10.4",
-    {
-        "input-goes-around": "a path around always starts at the input",
-        "path-left-out": "attention alone makes the token",
-        "query-width-for-scale": "the scale always comes from the width of a query",
-        "scale-left-out": "scores need no scale here",
-        "scaled-after-softmax": "the scale may come after the softmax",
-        "parts-in-another-order": "the parts of the matrix stand in any order",
-        "question-goes-around": "any of q, k, v of the right width may go around",
-        "projection-left-out": "one head needs no projection",
-        "projection-around-both": "the projection comes last, over all",
-    },
-)
-def path_around(answer) -> None:
+def tokens(answer, b: int, n: int, dtype=torch.float32) -> Tensor:
+    """What leaves a layer that makes 6 numbers of 11, with large weights."""
+    layer = answer(11, 6)
     torch.manual_seed(0)
-    layer, x = answer(11, 6), torch.randn(2, 5, 11)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
-    try:
-        got = layer(x)
-    except RuntimeError as error:
-        expect(
-            "must match the size" not in str(error),
-            "a token comes in with 11 numbers and must leave with 6 (147 and 64 in the"
-            " paper): x cannot be added. Which of q, k, v has the new width and is a"
-            " summary of the token?",
-            "input-goes-around",
-        )
-        raise
-    expect(got.shape == (2, 5, 6), f"expected (2, 5, 6), got {tuple(got.shape)}")
-    referee = TokenReferee(layer, x)
-    for misconception, (hint, wrong) in referee.wrong().items():
-        expect(not any(same(got, other) for other in wrong), hint, misconception)
-    parts = referee.parts()
-    right = parts["v"] + layer.proj(referee.mixed(parts, referee.scale))
-    expect(same(got, right), "not the values plus the projected mixture")
-    with trying("tokens in bfloat16, as they come on many accelerators"):
-        layer.bfloat16()(x.bfloat16())
-    layer, x = answer(11, 6).double(), torch.randn(1, 1, 11).double()
-    with trying("one image of one token in float64"):
-        got = layer(x)
-    value = x @ layer.qkv.weight[12:].T  # the only one, so it is the mixture, too
-    right = value + layer.proj(value)
-    worst = (got - right).abs().max().item()
-    expect(
-        got.shape == right.shape and worst < 1e-12,
-        f"one image of one token in float64: expected {tuple(right.shape)}, got"
-        f" {tuple(got.shape)}, off by up to {worst:.0e}",
-    )
+    return layer.to(dtype)(draw(b, n, 11, dtype=dtype))
+
+
+path = exercise(
+    "10.4",
+    right=TokenAttention,
+    trial=lambda f: tokens(f, 2, 5),
+    also={
+        "tokens in bfloat16, as they come on many accelerators,": (
+            lambda f: tuple(tokens(f, 2, 5, torch.bfloat16).shape)
+        ),
+        "one image of one token in float64": lambda f: tokens(f, 1, 1, torch.float64),
+    },
+    shape="expected {right}, got {got}",
+    otherwise="not the values plus the projected mixture",
+)
+
+
+def layer(
+    combine=lambda proj, x, q, k, v, mixed: v + proj(mixed),
+    scale=lambda scale: scale,
+    order=(0, 1, 2),
+):
+    """A layer with its own scale, order of queries, keys and values, and sum."""
+
+    class Layer(TokenAttention):
+        def forward(self, x):
+            parts = self.qkv(x).chunk(3, dim=-1)
+            q, k, v = (parts[i] for i in order)
+            scaled = scale(self.scale)
+            mixed = F.scaled_dot_product_attention(q, k, v, scale=scaled)
+            return combine(self.proj, x, q, k, v, mixed)
+
+    return Layer
+
+
+path.mistakes |= {
+    "input-goes-around: a token comes in with 11 numbers and must leave with 6 (147 and"
+    " 64 in the paper): x cannot be added. Which of q, k, v has the new width and is a"
+    " summary of the token?": layer(lambda proj, x, q, k, v, mixed: x + proj(mixed)),
+    "path-left-out: there is no path around: what the token itself said is lost": layer(
+        lambda proj, x, q, k, v, mixed: proj(mixed)
+    ),
+    "query-width-for-scale: the scale is that of a query's width, 6 (torch's default)."
+    " The release takes the width that came in: self.scale": layer(
+        scale=lambda scale: 6**-0.5
+    ),
+    "scale-left-out: the scores are not scaled": layer(scale=lambda scale: 1.0),
+    "scaled-twice: the scores are scaled twice: what does fused attention do with them"
+    " already?": answers(
+        layer(scale=lambda scale: scale * 0.7),
+        layer(scale=lambda scale: scale * 6**-0.5),
+    ),
+    "scaled-after-softmax: the weights of a row sum to 0.30: it is the scores that are"
+    " scaled, before the softmax": layer(
+        lambda proj, x, q, k, v, mixed: v + proj(11**-0.5 * mixed),
+        scale=lambda scale: 1.0,
+    ),
+    "parts-in-another-order: queries, keys and values are taken in another order: in"
+    " this matrix it is q, k, v": answers(
+        *[layer(order=order) for order in permutations(range(3))][1:]
+    ),
+    "question-goes-around: what goes around is what a token asks or answers to, its"
+    " query or its key: which of the three says what it gives?": answers(
+        layer(lambda proj, x, q, k, v, mixed: q + proj(mixed)),
+        layer(lambda proj, x, q, k, v, mixed: k + proj(mixed)),
+    ),
+    "projection-left-out: the mixture is added as it is: where does `proj` come"
+    " in?": layer(lambda proj, x, q, k, v, mixed: v + mixed),
+    "projection-around-both: the path around goes through `proj` as well, so it goes"
+    " around nothing but the mixing": layer(
+        lambda proj, x, q, k, v, mixed: proj(v + mixed)
+    ),
+}
+
+# 10.5 Bracket first
+
+
+def features(b: int, n: int, m: int, dtype=torch.float32) -> tuple[Tensor, ...]:
+    """Features of queries and keys, all above 0, and values."""
+    q, k = draw(b, n, 4).exp(), draw(b, m, 4, seed=1).exp()
+    return q.to(dtype), k.to(dtype), draw(b, m, 6, seed=2, dtype=dtype)
+
+
+Q, K, V = features(2, 5, 7)
 
 
 class Made(TorchDispatchMode):
     """Counts the numbers that are made on the way."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
+    numbers = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -345,115 +247,65 @@ class Made(TorchDispatchMode):
         return out
 
 
-def work(answer: Callable, tokens: int) -> int:
+def work(answer, tokens: int) -> int:
     """How much is multiplied, added and made on so many tokens."""
-    q = k = torch.rand(1, tokens, 4)
+    given = features(1, tokens, tokens)
     with FlopCounterMode(display=False) as counter, Made() as made:
-        answer(q, k, torch.rand(1, tokens, 6))
+        answer(*given)
     return counter.get_total_flops() + made.numbers
 
 
-@exercise(
+bracket = exercise(
     "10.5",
-    {
-        "matrix-first": "the brackets do not change the work",
-        "denominator-left-out": "the weights of a row need not sum to 1",
-        "softmax-once-more": "attention needs a softmax, with features, too",
-        "eps-fixed": "eps is a number of the course's, not of the caller's",
-        "eps-at-every-key": "every weight gets an eps of its own",
+    right=linear_attention,
+    trial={
+        "denominator-left-out": lambda f: f(Q, K, torch.ones(2, 7, 6)),
+        "the weights are not phi(q) phi(k), divided by their sum": lambda f: f(Q, K, V),
+        "0 * q gives no number": lambda f: bool(f(0 * Q, K, V).isfinite().all()),
+        "with eps=1.0 the answer is off: add eps to the sum of each row, once": (
+            lambda f: f(Q, K, V, eps=1.0)
+        ),
+        "matrix-first": lambda f: max(2.1, work(f, 128) / work(f, 64)),
     },
-)
-def linear_attention(answer) -> None:
-    torch.manual_seed(0)
-    q, k, v = torch.rand(2, 5, 4), torch.rand(2, 7, 4), torch.randn(2, 7, 6)
-    scores = q @ k.mT
-    total = scores.sum(dim=-1, keepdim=True)
-    right = scores @ v / (total + 1e-8)
-    got = answer(q, k, v)
-    expect(got.shape == (2, 5, 6), f"expected (2, 5, 6), got {tuple(got.shape)}")
-    ones = answer(q, k, torch.ones(2, 7, 6))
-    expect(
-        torch.allclose(ones, torch.ones(2, 5, 6), atol=1e-4),
-        f"the mean of values that are all 1 came out as {ones[0, 0, 0]:.2f}: by what"
-        " must each row be divided so that its weights sum to 1?",
-        "denominator-left-out",
-    )
-    expect(
-        not same(got, scores.softmax(dim=-1) @ v),
-        "the features stand for the exponential already, and here a softmax takes it"
-        " once more",
-        "softmax-once-more",
-    )
-    expect(same(got, right), "the weights are not phi(q) phi(k), divided by their sum")
-    answer(0 * q, k, v)  # 0 / 0 without an eps
-    wide = answer(q, k, v, eps=1.0)
-    expect(
-        not same(wide, right),
-        "with eps=1.0 the answer is the same as with 1e-8: add the eps that was asked"
-        " for",
-        "eps-fixed",
-    )
-    expect(
-        not any(
-            same(wide, top / (total + 7)) for top in (scores @ v, (scores + 1) @ v)
+    also={
+        "float64": lambda f: f(*features(2, 5, 7, torch.float64)),
+        "float64, a single token": lambda f: f(*features(1, 1, 1, torch.float64)),
+        "bfloat16, as it is used on many accelerators,": (
+            lambda f: list(f(*features(2, 5, 7, torch.bfloat16)).shape)
         ),
-        "with eps=1.0 the denominator grows by 7, the number of keys: add eps to the"
-        " sum of each row, once",
-        "eps-at-every-key",
-    )
-    expect(
-        same(wide, scores @ v / (total + 1.0)),
-        "with eps=1.0 the answer is off: add eps to the sum of each row, once",
-    )
-    few, many = work(answer, 64), work(answer, 128)
-    expect(
-        many <= 2.1 * few,
-        f"right numbers, but twice the tokens took {many / max(few, 1):.1f} times the"
-        " work: somewhere there is an n x m matrix. Which product can come first?",
-        "matrix-first",
-    )
-    for b, n, m in ((2, 5, 7), (1, 1, 1)):
-        q, k, v = (torch.rand(b, s, w).double() for s, w in ((n, 3), (m, 3), (m, 4)))
-        case = f"float64, q {tuple(q.shape)} and k {tuple(k.shape)}"
-        with trying(case):
-            got = answer(q, k, v)
-        scores = q @ k.mT
-        right = scores @ v / (scores.sum(dim=-1, keepdim=True) + 1e-8)
-        error = (got - right).abs().max().item()
-        expect(
-            got.shape == right.shape and error < 1e-12,
-            f"{case}: expected {tuple(right.shape)}, got {tuple(got.shape)}, off by up"
-            f" to {error:.0e}",
-        )
-    with trying("bfloat16, as it is used on many accelerators"):
-        answer(q.bfloat16(), k.bfloat16(), v.bfloat16())
-
-
-@exercise(
-    "10.6",
-    {
-        "enough-features-make-it-exact": "with enough features it is exact for any"
-        " input",
-        "rows-of-one-make-softmax": "weights that sum to 1 are those of softmax",
-        "orthogonal-makes-it-exact": "orthogonal directions leave no error",
     },
+    measures={"first": lambda got, right: got[0, 0, 0].item()},
+    shape="expected {right}, got {got}",
 )
-def exactness(answer) -> None:
-    wrong = {
-        "A": (
-            "enough-features-make-it-exact",
-            "true on average and in the limit, but look at the curve of the longest"
-            " queries: how many features would it need?",
-        ),
-        "C": (
-            "rows-of-one-make-softmax",
-            "the denominator makes the weights of a row sum to 1, whatever they are:"
-            " wrong weights, too",
-        ),
-        "D": (
-            "orthogonal-makes-it-exact",
-            "orthogonal rows spread the directions; what exp(w x) becomes depends on"
-            " their length as well",
-        ),
-    }
-    expect_letter(answer, "B", wrong)
+bracket.mistakes |= {
+    "matrix-first: right numbers, but twice the tokens took {got:.1f} times the work:"
+    " it grows as n x m, as with a matrix of all pairs. Which product can come"
+    " first?": (
+        lambda q, k, v, eps=1e-8: q @ k.mT @ v / ((q @ k.mT).sum(-1, True) + eps)
+    ),
+    "denominator-left-out: the mean of values that are all 1 came out as {first:.2f}:"
+    " by what must each row be divided so that its weights sum to 1?": lambda q, k, v: (
+        q @ (k.mT @ v)
+    ),
+    "softmax-once-more: the features stand for the exponential already, and here a"
+    " softmax takes it once more": lambda q, k, v: (q @ k.mT).softmax(dim=-1) @ v,
+    "eps-fixed: with eps=1.0 the answer is the same as with 1e-8: add the eps that was"
+    " asked for": lambda q, k, v, eps=1e-8: linear_attention(q, k, v),
+    "eps-at-every-key: with eps=1.0 the denominator grows by 7, the number of keys: add"
+    " eps to the sum of each row, once": answers(
+        lambda q, k, v, eps=1e-8: linear_attention(q, k, v, 7 * eps),
+        lambda q, k, v, eps=1e-8: (q @ k.mT + eps) @ v / (q @ k.mT + eps).sum(-1, True),
+    ),
+}
+
+# 10.6 How exact is it?
+
+exactness = choose("10.6", "B")
+exactness.mistakes |= {
+    "enough-features-make-it-exact: true on average and in the limit, but look at the"
+    " curve of the longest queries: how many features would it need?": "A",
+    "rows-of-one-make-softmax: the denominator makes the weights of a row sum to 1,"
+    " whatever they are: wrong weights, too": "C",
+    "orthogonal-makes-it-exact: orthogonal rows spread the directions; what exp(w x)"
+    " becomes depends on their length as well": "D",
+}
