@@ -1,7 +1,7 @@
 """Lesson 4. Multi-head attention.
 
-Several questions at once: every head looks at the picture through its own slice of the
-channels, and one last linear map puts the answers together.
+Several questions are asked at once: every head looks at the picture through its own
+slice of the channels, and one last linear map combines the answers.
 
 Letters: `b` images, `n` tokens that ask, `m` tokens that are looked at, `d` width of a
 token, `h` heads, `e` width of one head (d divided by h).

@@ -1,7 +1,6 @@
 """Lesson 2. Position encoding.
 
-Tokens learn where they come from: a row of a table is added to each, one row for each
-place.
+Each token gets the row of a position table that belongs to its place.
 
 Letters: `n` positions, `d` width of a token, `gh gw` rows and columns of the patch
 grid.

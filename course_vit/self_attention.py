@@ -1,7 +1,7 @@
 """Lesson 3. Self-attention.
 
 Every token looks at every token: it asks a question, compares it with what the others
-offer, and takes home a weighted mean of what they give.
+offer, and receives a weighted mean of what they give.
 
 Letters: `b` images, `h` heads, `n` queries, `m` keys, `d` width of a token, `e` width
 of one head, which is the width of a query and of a key.

@@ -1,7 +1,7 @@
 """Lesson 10. T2T-ViT.
 
 Tokens to token: neighbouring pixels are gathered into overlapping windows, three times,
-with a small attention layer between, before a deep and narrow ViT reads them.
+with a small attention layer in between, before a deep and narrow ViT reads them.
 
 Letters: `b` images, `c` channels, `n m` query and key tokens, `d` width of a token, `e`
 width inside a token layer, `f` random features, `gh gw` rows and columns of the grid of
@@ -243,8 +243,8 @@ class TokensToToken(nn.Module):
         in_chans: int,
         embed_dim: int,
         splits: Sequence[Split],
-        drop: float,
-        norm_eps: float,
+        drop: float = 0.0,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         check_sizes(token_dim=token_dim, in_chans=in_chans, embed_dim=embed_dim)

@@ -92,9 +92,9 @@ class Backbone(nn.Module):
     """From images to features, `b c h w -> b n d`; ViT, DeiT and T2T-ViT share it.
 
     A stem turns the image into tokens, prefix tokens go in front, positions are added,
-    the blocks mix the tokens, and a norm ends the stack. A model is a backbone with a
-    head (or two) and draws its weights. Dosovitskiy et al. 2021, eq. 1 to 4;
-    parameters are named as in timm.
+    the blocks mix the tokens, and a norm ends the stack. A model adds one or two heads
+    and draws the weights. Dosovitskiy et al. 2021, eq. 1 to 4; parameters are named as
+    in timm.
 
     Args:
         stem: The layer from images to patch tokens, `b c h w -> b (gh gw) d`, with a
@@ -157,8 +157,8 @@ class Backbone(nn.Module):
         """Tokens with their positions, before the first block, `b c h w -> b n d`."""
         x = getattr(self, self.stem_name)(images)
         for token in reversed(self.prefix_tokens()):
-            token = repeat(token, "1 1 d -> b 1 d", b=x.shape[0])
-            x = torch.cat([token, x], dim=1)
+            copies = repeat(token, "1 1 d -> b 1 d", b=x.shape[0])
+            x = torch.cat([copies, x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         return self.pos_drop(x)
