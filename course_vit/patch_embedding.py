@@ -45,10 +45,10 @@ def check_sizes(**sizes: int) -> None:
 
 
 def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
-    """Refuse a tensor of another shape than expected, in every layer's `forward`.
+    """Refuse a tensor whose shape is not the expected one.
 
-    All checks of shapes are in this one function, so that a tool that traces a model
-    can step over it.
+    Layers check their inputs with this one function, so a tool that traces a model can
+    treat the check as a single step.
 
     Args:
         name: What the tensor holds, for the message.

@@ -94,15 +94,13 @@ class Backbone(nn.Module):
     A stem turns the image into tokens, prefix tokens go in front, positions are added,
     the blocks mix the tokens, and a norm ends the stack. A model adds one or two heads
     and draws the weights. Dosovitskiy et al. 2021, eq. 1 to 4; parameters are named as
-    in timm.
+    in timm. The arguments that are not listed here are those of `VisionTransformer`.
 
     Args:
         stem: The layer from images to patch tokens, `b c h w -> b (gh gw) d`, with a
             `grid_size`.
         num_prefix_tokens: The number of tokens before the patches; the first of them is
             the class token.
-        position, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, drop_rate,
-            attn_drop_rate, drop_path_rate, norm_eps: As in `VisionTransformer`.
     """
 
     stem_name = "patch_embed"  # what the published checkpoints call the stem

@@ -94,6 +94,19 @@ def test_both_tokens_learn_and_start_from_the_law(package):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_every_weight_is_drawn_once(package, monkeypatch):
+    drawn, draw = [], nn.init.trunc_normal_
+
+    def noted(parameter, **options):
+        drawn.append(parameter)
+        return draw(parameter, **options)
+
+    monkeypatch.setattr(nn.init, "trunc_normal_", noted)
+    model = small(package)
+    weights = {name for name, _ in model.named_parameters() if "norm" not in name}
+    assert len(drawn) == len([name for name in weights if not name.endswith("bias")])
+
+
 def test_a_copy_and_a_reload_answer_alike(package):
     model = small(package).eval()
     again = small(package, position="learned").eval()
