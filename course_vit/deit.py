@@ -35,13 +35,8 @@ class DistilledVisionTransformer(Backbone):
     In training the model returns the pair (class logits, distillation logits), in eval
     their mean. Touvron et al. 2021, sec. 4; the order of the tokens, `[class,
     distillation, patches]`, is that of DeiT's code, not of the paper's figure 2.
-    Parameters are named as in timm and DeiT.
-
-    Args:
-        img_size, patch_size, in_chans, num_classes, embed_dim, depth, num_heads,
-            mlp_ratio, qkv_bias, position, drop_rate, attn_drop_rate, drop_path_rate,
-            norm_eps: As in `VisionTransformer`. There is no `pool`: each head reads its
-            token.
+    Parameters are named as in timm and DeiT. All arguments are those of
+    `VisionTransformer`; there is no `pool`, because each head reads its own token.
 
     Raises:
         ValueError: The same as `VisionTransformer`.
@@ -79,9 +74,9 @@ class DistilledVisionTransformer(Backbone):
             norm_eps=norm_eps,
         )
         self.dist_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.head, self.head_dist = (
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head_dist = (
             nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-            for _ in range(2)
         )
         init_weights(self)
 

@@ -60,7 +60,7 @@ class DropPath(nn.Module):
     """Drop a residual branch for some images, only in training, `b ... -> b ...`.
 
     Stochastic depth, Huang et al. 2016, sec. 3: dropout on one number per image, so the
-    branches that survive are divided by the probability to survive. The paper draws
+    branches that survive are divided by the probability of surviving. The paper draws
     once per batch and skips the work; here the branch is computed in any case, so this
     regularises but saves no time.
 

@@ -142,10 +142,9 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
         ValueError: If there are fewer directions than that.
     """
     rows = kernels.detach().flatten(1)
-    if not 1 <= num_filters <= min(rows.shape):
-        raise ValueError(
-            f"num_filters must be 1 to {min(rows.shape)}, got {num_filters}"
-        )
+    most = min(rows.shape)
+    if not 1 <= num_filters <= most:
+        raise ValueError(f"num_filters must be 1 to {most}, got {num_filters}")
     *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
     main = directions[:num_filters]
     largest = main.gather(1, main.abs().argmax(dim=1, keepdim=True))

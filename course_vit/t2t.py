@@ -283,7 +283,8 @@ class T2TViT(Backbone):
     Yuan et al. 2021: a ViT with another stem (`tokens_to_token`), with fixed sinusoids
     as positions, and with a narrower, deeper backbone. Parameters are named as in the
     release. Heads are scaled by their own width; the release scales them otherwise only
-    when built with `pretrained=True`.
+    when built with `pretrained=True`. The arguments that are not listed here are those
+    of `VisionTransformer`, with the defaults of the release.
 
     Args:
         img_size: Height and width of the images in pixels; one number means a square.
@@ -291,9 +292,8 @@ class T2TViT(Backbone):
         token_dim: The width of the tokens between two splits.
         splits: (kernel, stride, padding) of each split, the first one on pixels; a
             token layer follows each but the last.
-        in_chans, num_classes, embed_dim, depth, num_heads, mlp_ratio, qkv_bias,
-            attn_drop_rate, drop_path_rate, norm_eps: As in `VisionTransformer`.
-        drop_rate: As in `VisionTransformer`, and the dropout of the token layers.
+        drop_rate: The dropout probability of tokens, attention outputs and MLPs, also
+            in the token layers.
 
     Raises:
         ValueError: For any other value of `tokens`, and for sizes and rates that a part

@@ -123,11 +123,9 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.add_module(self.stem_name, stem)
-        self.grid_size = stem.grid_size
-        self.num_prefix_tokens = num_prefix_tokens
-        self.cls_token = (
-            nn.Parameter(torch.zeros(1, 1, embed_dim)) if num_prefix_tokens else None
-        )
+        self.grid_size, self.num_prefix_tokens = stem.grid_size, num_prefix_tokens
+        cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.cls_token = cls_token if num_prefix_tokens else None
         self.pos_embed = position_table(
             position, self.grid_size, num_prefix_tokens, embed_dim
         )
@@ -155,8 +153,7 @@ class Backbone(nn.Module):
         """Tokens with their positions, before the first block, `b c h w -> b n d`."""
         x = getattr(self, self.stem_name)(images)
         for token in reversed(self.prefix_tokens()):
-            copies = repeat(token, "1 1 d -> b 1 d", b=x.shape[0])
-            x = torch.cat([copies, x], dim=1)
+            x = torch.cat([repeat(token, "1 1 d -> b 1 d", b=x.shape[0]), x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         return self.pos_drop(x)
