@@ -11,16 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .vision_transformer import (
-    VIT_SIZES,
-    VisionTransformer,
-    init_weights,
-    position_table,
-)
+from .patch_embedding import PatchEmbedding
+from .vision_transformer import VIT_SIZES, Backbone, init_weights
 
 __all__ = [
     "DistilledVisionTransformer",
@@ -34,16 +29,18 @@ __all__ = [
 # --- 9.3 Two tokens, two heads ---
 
 
-class DistilledVisionTransformer(VisionTransformer):
+class DistilledVisionTransformer(Backbone):
     """Class scores by two tokens, `b c h w -> b num_classes`.
 
-    Touvron et al. 2021, sec. 4; the tokens stand as `[class, distillation, patches]`,
-    as in DeiT's code, not as in the paper's figure 2. In training it gives the pair
-    (class logits, distillation logits), in eval their mean. Parameters are named as in
-    timm and DeiT. Raises ValueError as `VisionTransformer`.
-    """
+    In training the model returns the pair (class logits, distillation logits), in eval
+    their mean. Touvron et al. 2021, sec. 4; the order of the tokens, `[class,
+    distillation, patches]`, is that of DeiT's code, not of the paper's figure 2.
+    Parameters are named as in timm and DeiT. All arguments are those of
+    `VisionTransformer`; there is no `pool`, because each head reads its own token.
 
-    cls_token: nn.Parameter
+    Raises:
+        ValueError: The same as `VisionTransformer`.
+    """
 
     def __init__(
         self,
@@ -62,25 +59,30 @@ class DistilledVisionTransformer(VisionTransformer):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
     ) -> None:
-        sizes = (embed_dim, depth, num_heads, mlp_ratio, qkv_bias, "token", position)
-        rates = (drop_rate, attn_drop_rate, drop_path_rate, norm_eps)
-        super().__init__(img_size, patch_size, in_chans, num_classes, *sizes, *rates)
-        self.num_prefix_tokens = 2
+        super().__init__(
+            PatchEmbedding(img_size, patch_size, in_chans, embed_dim),
+            num_prefix_tokens=2,
+            position=position,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+            norm_eps=norm_eps,
+        )
         self.dist_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.pos_embed = position_table(position, self.grid_size, 2, embed_dim)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self.head_dist = (
             nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         )
         init_weights(self)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Two tokens, then the patches, with their positions, `b c h w -> b n d`."""
-        x = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token, self.dist_token], dim=1)
-        x = torch.cat([repeat(tokens, "1 two d -> b two d", b=x.shape[0]), x], dim=1)
-        if self.pos_embed is not None:
-            x = x + self.pos_embed
-        return self.pos_drop(x)
+    def prefix_tokens(self) -> list[Tensor]:
+        """The class token, then the distillation token, each `1 1 d`."""
+        return [*super().prefix_tokens(), self.dist_token]
 
     def forward(self, images: Tensor) -> Any:
         x = self.forward_features(images)
@@ -98,9 +100,18 @@ def soft_distillation(
 ) -> Tensor:
     """KL(teacher || student) at temperature `tau`, times tau squared, `b k, b k -> ()`.
 
-    Hinton et al. 2015, sec. 2; Touvron et al. 2021, eq. 2. 0 for equal logits. The sum
-    is divided by the images (`batchmean`, the definition) or by all numbers (`numel`,
-    DeiT's released code: k times smaller). Raises ValueError for another word.
+    It is 0 for equal logits. Hinton et al. 2015, sec. 2; Touvron et al. 2021, eq. 2.
+
+    Args:
+        student: The student's logits, `b k`.
+        teacher: The teacher's logits, `b k`.
+        tau: The temperature that both are divided by, above 0.
+        reduction: What the sum is divided by: `batchmean`, the number of images (the
+            definition), or `numel`, images times classes (DeiT's released code, k times
+            smaller).
+
+    Raises:
+        ValueError: For any other value of `reduction`.
     """
     if reduction not in ("batchmean", "numel"):
         raise ValueError(f"reduction must be batchmean or numel, got {reduction!r}")
@@ -115,14 +126,27 @@ def soft_distillation(
 
 
 class DistillationLoss:
-    """Labels for the class token, a teacher for the other: called as every loss.
+    """Train the class token on labels and the distillation token on a teacher.
 
     `(1 - alpha) * cross entropy + alpha * distillation`, Touvron et al. 2021, eq. 2 and
-    3. `hard` takes the teacher's answer as a label, `soft` its probabilities at `tau`.
-    The teacher is any function from images to logits; a module is asked in eval mode
-    and without gradient, and sees the images the student saw. `smoothing` is of the
-    labels only. Raises ValueError for other words, for alpha outside 0 to 1, for a
-    teacher with other classes; TypeError if the outputs are not a pair.
+    3. It is called like any loss of the course, `loss(images, outputs, labels)`, and
+    asks the teacher about the images that the student saw.
+
+    Args:
+        teacher: Any function from images to logits, `b c h w -> b k`. A module is put
+            into eval mode and asked without gradients.
+        kind: What the distillation token learns: `hard`, the teacher's decision as a
+            second label, or `soft`, its probabilities at temperature `tau`.
+        alpha: The share of the teacher in the loss, from 0 to 1.
+        tau: The temperature of the soft loss, above 0.
+        reduction: The division of the soft loss, as in `soft_distillation`.
+        smoothing: Label smoothing of the true labels, from 0 to 1; the teacher's are
+            never smoothed.
+
+    Raises:
+        ValueError: For any other value of `kind`, for `alpha` or `tau` out of range;
+            when called, if teacher and student have different shapes.
+        TypeError: When called with outputs that are not a pair.
     """
 
     def __init__(
@@ -136,9 +160,10 @@ class DistillationLoss:
     ) -> None:
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be hard or soft, got {kind!r}")
-        if not 0.0 <= alpha <= 1.0 or tau <= 0.0:
-            rule = "alpha must be between 0 and 1 and tau above 0"
-            raise ValueError(f"{rule}, got {alpha=}, {tau=}")
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
+        if tau <= 0.0:
+            raise ValueError(f"tau must be above 0, got {tau}")
         self.teacher, self.kind, self.alpha, self.tau = teacher, kind, alpha, tau
         self.reduction, self.smoothing = reduction, smoothing
 
@@ -153,20 +178,24 @@ class DistillationLoss:
         self, images: Tensor, outputs: tuple[Tensor, Tensor], labels: Tensor
     ) -> Tensor:
         if not isinstance(outputs, tuple):
-            advice = "a distilled model gives it in training mode"
             got = type(outputs).__name__
-            raise TypeError(f"a pair of logits is needed, {advice}; got {got}")
+            raise TypeError(
+                f"expected the pair of logits of a model in training mode, got {got}"
+            )
         by_class, by_distillation = outputs
         teacher = self.ask_teacher(images)
         if teacher.shape != by_distillation.shape:
-            got = f"{tuple(teacher.shape)} and {tuple(by_distillation.shape)}"
-            raise ValueError(f"teacher and student must answer alike, got {got}")
+            got, shape = tuple(teacher.shape), tuple(by_distillation.shape)
+            raise ValueError(
+                f"teacher logits must have the student's shape {shape}, got {got}"
+            )
         true = F.cross_entropy(by_class, labels, label_smoothing=self.smoothing)
         if self.kind == "hard":
             taught = F.cross_entropy(by_distillation, teacher.argmax(dim=-1))
         else:
-            options = self.tau, self.reduction
-            taught = soft_distillation(by_distillation, teacher, *options)
+            taught = soft_distillation(
+                by_distillation, teacher, tau=self.tau, reduction=self.reduction
+            )
         return (1 - self.alpha) * true + self.alpha * taught
 
 

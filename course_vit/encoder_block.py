@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .multi_head_attention import MultiHeadAttention
+from .patch_embedding import check_sizes
 
 __all__ = [
     "Mlp",
@@ -26,17 +27,23 @@ __all__ = [
 
 
 class Mlp(nn.Module):
-    """Each token thinks for itself, `b n d -> b n d`: widen, GELU, narrow.
+    """Process each token alone, `b n d -> b n d`: widen, GELU, narrow.
 
-    Dosovitskiy et al. 2021, sec. 3.1. `drop` acts after either layer. The GELU is
-    torch's exact one; JAX defaults to the tanh form. Raises ValueError unless both
-    widths are positive.
+    Dosovitskiy et al. 2021, sec. 3.1. The GELU is torch's exact one; JAX defaults to
+    the tanh form.
+
+    Args:
+        dim: The width of a token, `d`.
+        hidden_dim: The width between the two layers.
+        drop: The probability of dropping a number after either layer in training.
+
+    Raises:
+        ValueError: If a width is not a positive integer.
     """
 
     def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0) -> None:
         super().__init__()
-        if dim < 1 or hidden_dim < 1:
-            raise ValueError(f"widths must be positive, got {dim=}, {hidden_dim=}")
+        check_sizes(dim=dim, hidden_dim=hidden_dim)
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
@@ -52,10 +59,16 @@ class Mlp(nn.Module):
 class DropPath(nn.Module):
     """Drop a residual branch for some images, only in training, `b ... -> b ...`.
 
-    Stochastic depth, Huang et al. 2016, sec. 3. Dropout on one number per image, so
-    survivors are divided by their chance. The paper draws once per batch and can skip
-    the work; here the branch is computed all the same: this regularises, it saves no
-    time. Raises ValueError unless 0 <= drop_prob <= 1.
+    Stochastic depth, Huang et al. 2016, sec. 3: dropout on one number per image, so the
+    branches that survive are divided by the probability of surviving. The paper draws
+    once per batch and skips the work; here the branch is computed in any case, so this
+    regularises but saves no time.
+
+    Args:
+        drop_prob: The probability of dropping the branch of an image.
+
+    Raises:
+        ValueError: If `drop_prob` is not between 0 and 1.
     """
 
     def __init__(self, drop_prob: float = 0.0) -> None:
@@ -72,15 +85,24 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
-    """The drop probability of each block: 0 in the first, evenly up to the last.
+    """The drop probability of each block, evenly from 0 in the first up to the last.
 
-    As timm and DeiT count; Huang et al. 2016, eq. 4, give block 1 a step already. A
-    single block gets 0. Plain floats, so that models can be built without tensors.
-    Raises ValueError unless 0 <= drop_path_rate <= 1 and depth >= 1.
+    Counted as in timm and DeiT; in Huang et al. 2016, eq. 4, block 1 already has a
+    nonzero rate. The rates are plain floats, so models can be built without tensors.
+
+    Args:
+        drop_path_rate: The probability in the last block; a single block gets 0.
+        depth: The number of blocks.
+
+    Raises:
+        ValueError: If the rate is not between 0 and 1, or the depth is not a positive
+            integer.
     """
-    if not 0.0 <= drop_path_rate <= 1.0 or depth < 1:
-        rule = "drop_path_rate must be between 0 and 1 and depth at least 1"
-        raise ValueError(f"{rule}, got {drop_path_rate=}, {depth=}")
+    check_sizes(depth=depth)
+    if not 0.0 <= drop_path_rate <= 1.0:
+        raise ValueError(
+            f"drop_path_rate must be between 0 and 1, got {drop_path_rate}"
+        )
     return [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
 
 
@@ -88,12 +110,25 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
 
 
 class Block(nn.Module):
-    """Look around, then think; each finding is added, `b n d -> b n d`.
+    """Mix the tokens, then process each alone; add both results, `b n d -> b n d`.
 
-    Dosovitskiy et al. 2021, eq. 2 and 3. The norms stand on the branches (pre-norm):
-    the sum itself is never normalised, so a straight path leads from the last block to
-    the first. eps is 1e-6 as in the published ViT; torch's default and T2T-ViT's is
-    1e-5. Raises ValueError for sizes and rates that its parts refuse.
+    Dosovitskiy et al. 2021, eq. 2 and 3. The norms are inside the residual branches
+    (pre-norm): the sum itself is never normalised, so an unmodified path leads from the
+    last block back to the first.
+
+    Args:
+        dim: The width of a token, `d`, a multiple of `num_heads`.
+        num_heads: The number of attention heads.
+        mlp_ratio: The hidden width of the MLP divided by `dim`.
+        qkv_bias: Whether queries, keys and values have a bias.
+        drop: The probability of dropping a number after the attention and in the MLP.
+        attn_drop: The probability of dropping an attention weight.
+        drop_path: The probability of dropping a whole branch of an image.
+        norm_eps: What both norms add to the variance: 1e-6 in the published ViT, 1e-5
+            in torch's default and in T2T-ViT.
+
+    Raises:
+        ValueError: If attention, MLP or `DropPath` refuse a size or a rate.
     """
 
     def __init__(
@@ -109,9 +144,15 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = MultiHeadAttention(dim, num_heads, qkv_bias, attn_drop, drop)
+        self.attn = MultiHeadAttention(
+            dim=dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            attn_drop=attn_drop,
+            proj_drop=drop,
+        )
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop)
+        self.mlp = Mlp(dim=dim, hidden_dim=int(dim * mlp_ratio), drop=drop)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .patch_embedding import as_pair
+
 __all__ = [
     "attention_maps",
     "attention_rollout",
@@ -33,10 +35,14 @@ __all__ = [
 def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
     """Who looks at whom in every block, `b c h w -> b h n m` each; rows sum to 1.
 
-    For every model with `embed` and `blocks` (lessons 6, 9 and 10). Computed again from
-    the tokens that enter a block: fused attention never forms the map, so a hook has
-    nothing to catch. In eval mode, without gradients; afterwards the model is in the
-    mode it was in.
+    Fused attention never forms the map, so a hook would find nothing to catch. The maps
+    are computed again from the tokens that enter each block, in eval mode and without
+    gradients.
+
+    Args:
+        model: A model with `embed` and `blocks`, like those of lessons 6, 9 and 10. Its
+            mode is restored.
+        images: The images, `b c h w`.
     """
     was_training = model.training
     model.eval()
@@ -54,11 +60,17 @@ def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
 
 
 def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
-    """Which first tokens each last one was mixed from, maps `b h n m -> b n m`.
+    """Which input tokens each output token was mixed from, maps `b h n m -> b n m`.
 
-    Abnar and Zuidema 2020, sec. 3: heads are averaged, the residual path counts as much
-    as the attention (half a map, half the identity), and the later block multiplies
-    from the left. Rows sum to 1. Raises ValueError without a map.
+    The heads are averaged, the residual connection counts as much as the attention
+    (half a map, half the identity), and the later block multiplies from the left. Rows
+    sum to 1. Abnar and Zuidema 2020, sec. 3.
+
+    Args:
+        maps: The map of each block, first block first, each `b h n m`.
+
+    Raises:
+        ValueError: If there is no map.
     """
     if not len(maps):
         raise ValueError("at least one map is needed, got none")
@@ -80,17 +92,27 @@ def mean_attention_distance(
 ) -> Tensor:
     """How far every head looks, in pixels, maps `b h n m -> blocks h`.
 
-    Dosovitskiy et al. 2021, sec. 4.5: the distance between two patches, weighted by
-    attention, the mean over patches and images. Prefix tokens have no place: they are
-    left out and the rows sum to 1 again. `grid_size=None` means a square. Raises
-    ValueError if the patches do not fill the grid.
+    The distance between two patches, weighted by attention, is averaged over patches
+    and images. Prefix tokens have no place in the image: they are left out, and each
+    row is divided by its new sum. Dosovitskiy et al. 2021, sec. 4.5.
+
+    Args:
+        maps: The map of each block, each `b h n m`.
+        patch_size: Height and width of a patch in pixels; one number means a square.
+        num_prefix_tokens: The number of tokens before the patches.
+        grid_size: Rows and columns of the patch grid; None means a square.
+
+    Raises:
+        ValueError: If the patches do not fill the grid.
     """
-    num_patches = maps[0].shape[-1] - num_prefix_tokens
+    n = maps[0].shape[-1]
+    num_patches = n - num_prefix_tokens
     gh, gw = grid_size or (isqrt(max(num_patches, 0)),) * 2
     if num_patches < 1 or gh * gw != num_patches:
-        rule = f"{num_prefix_tokens} + {gh} * {gw}"
-        raise ValueError(f"maps must have {rule} tokens, got {maps[0].shape[-1]}")
-    ph, pw = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        raise ValueError(
+            f"maps must have {num_prefix_tokens} + {gh} * {gw} tokens, got {n}"
+        )
+    ph, pw = as_pair(patch_size)
     y, x = torch.meshgrid(ph * torch.arange(gh), pw * torch.arange(gw), indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()], dim=1).to(maps[0])
     distance = (places[:, None] - places).norm(dim=-1)
@@ -108,14 +130,21 @@ def mean_attention_distance(
 def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
     """The main directions of a patch embedding, `d c p p -> k c p p`, each of length 1.
 
-    Dosovitskiy et al. 2021, fig. 7 left: the principal components of `proj.weight`, in
-    order of variance. Their signs are a matter of taste; here the largest entry is
-    positive. Raises ValueError for more filters than there are.
+    These are the principal components of `proj.weight`, in order of variance. Their
+    signs are arbitrary; here the entry with the largest size is positive. Dosovitskiy
+    et al. 2021, fig. 7 left.
+
+    Args:
+        kernels: The weight of the patch embedding, `d c p p`.
+        num_filters: The number of directions, `k`.
+
+    Raises:
+        ValueError: If there are fewer directions than that.
     """
     rows = kernels.detach().flatten(1)
-    if not 1 <= num_filters <= min(rows.shape):
-        rule = f"num_filters must be 1 to {min(rows.shape)}"
-        raise ValueError(f"{rule}, got {num_filters}")
+    most = min(rows.shape)
+    if not 1 <= num_filters <= most:
+        raise ValueError(f"num_filters must be 1 to {most}, got {num_filters}")
     *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
     main = directions[:num_filters]
     largest = main.gather(1, main.abs().argmax(dim=1, keepdim=True))
@@ -130,7 +159,12 @@ def position_similarity(
 ) -> Tensor:
     """The cosine between all places, `1 n d -> (gh gw) gh gw`: a tile for each patch.
 
-    Dosovitskiy et al. 2021, fig. 7 centre. The rows of prefix tokens are left out.
+    Dosovitskiy et al. 2021, fig. 7 centre.
+
+    Args:
+        position: The position table, `1 n d`.
+        grid_size: Rows and columns of the patch grid.
+        num_prefix_tokens: The number of rows before those of the patches, left out.
     """
     rows = F.normalize(position.detach()[0, num_prefix_tokens:], dim=-1)
     return (rows @ rows.T).unflatten(1, grid_size)

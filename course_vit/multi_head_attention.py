@@ -1,7 +1,7 @@
 """Lesson 4. Multi-head attention.
 
-Several questions at once: every head looks at the picture through its own slice of the
-channels, and one last linear map puts the answers together.
+Several questions are asked at once: every head looks at the picture through its own
+slice of the channels, and one last linear map combines the answers.
 
 Letters: `b` images, `n` tokens that ask, `m` tokens that are looked at, `d` width of a
 token, `h` heads, `e` width of one head (d divided by h).
@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .patch_embedding import check_shape, check_sizes
 from .self_attention import attention_weights
 
 __all__ = [
@@ -26,11 +27,22 @@ __all__ = [
 class MultiHeadAttention(nn.Module):
     """Mix the tokens of one image, `b n d -> b n d`.
 
-    Vaswani et al. 2017, sec. 3.2.2; Dosovitskiy et al. 2021, appendix A, eq. 5 to 8.
-    `qkv` and `proj` are the names in the published checkpoints, so their weights load
-    without a rename table. The scale comes from the width of one head, not of the
-    model. Raises ValueError if dim is not a multiple of num_heads, or tokens have
-    another width.
+    Each head attends within its own slice of the channels, and its scores are divided
+    by the square root of the head's width, not of the model's. Vaswani et al. 2017,
+    sec. 3.2.2; Dosovitskiy et al. 2021, appendix A, eq. 5 to 8. `qkv` and `proj` are
+    the names in the published checkpoints, so their weights load without a rename
+    table.
+
+    Args:
+        dim: The width of a token, `d`, a multiple of `num_heads`.
+        num_heads: The number of heads, `h`.
+        qkv_bias: Whether queries, keys and values have a bias.
+        attn_drop: The probability of dropping an attention weight in training.
+        proj_drop: The probability of dropping a number of the result in training.
+
+    Raises:
+        ValueError: If `dim` is not a multiple of `num_heads`, a size is not a positive
+            integer, or tokens are not `b n dim`.
     """
 
     def __init__(
@@ -42,9 +54,12 @@ class MultiHeadAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if dim < 1 or num_heads < 1 or dim % num_heads:
-            got = f"{dim=}, {num_heads=}"
-            raise ValueError(f"dim must be a positive multiple of num_heads, got {got}")
+        check_sizes(dim=dim, num_heads=num_heads)
+        if dim % num_heads:
+            raise ValueError(
+                "dim must be a positive multiple of num_heads, "
+                f"got {dim=}, {num_heads=}"
+            )
         self.dim, self.num_heads = dim, num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
@@ -53,9 +68,7 @@ class MultiHeadAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values of the same tokens, each `b n d -> b h n e`."""
-        if x.ndim != 3 or x.shape[-1] != self.dim:
-            rule = f"(b, n, {self.dim})"
-            raise ValueError(f"expected tokens {rule}, got shape {tuple(x.shape)}")
+        check_shape("tokens", x, ("b", "n", self.dim))
         pattern = "b n (three h e) -> three b h n e"
         return rearrange(self.qkv(x), pattern, three=3, h=self.num_heads).unbind(0)
 

@@ -9,12 +9,16 @@ grid, `n` tokens (gh times gw), `d` width of a token.
 Printed from notebooks/01_patch_embedding.ipynb: edit there, then `make export`.
 """
 
+from collections.abc import Sequence
 from math import isqrt
+from numbers import Integral
 
 from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = [
+    "check_sizes",
+    "check_shape",
     "as_pair",
     "patchify",
     "unpatchify",
@@ -25,28 +29,80 @@ __all__ = [
 # --- 1.3 All patches at once ---
 
 
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """A size as (height, width); a single int means a square.
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes that are not positive integers.
 
-    Raises ValueError if a side is not positive.
+    Args:
+        sizes: The sizes, each under the name that the message shows. NumPy's integers
+            are accepted, `2.0` and `True` are not.
+
+    Raises:
+        ValueError: If a size is not an integer or is below 1.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"a size must be positive, got {size}")
-    return height, width
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
+    """Refuse a tensor whose shape is not the expected one.
+
+    Layers check their inputs with this one function, so a tool that traces a model can
+    treat the check as a single step.
+
+    Args:
+        name: What the tensor holds, for the message.
+        x: The tensor.
+        expected: One entry per axis, a size or a letter; a letter allows any size.
+
+    Raises:
+        ValueError: If the number of axes or a size differs.
+    """
+    got = tuple(x.shape)
+    pairs = zip(expected, got, strict=False)
+    fits = all(isinstance(want, str) or want == size for want, size in pairs)
+    if len(got) != len(expected) or not fits:
+        wanted = ", ".join(map(str, expected))
+        raise ValueError(f"expected {name} ({wanted}), got shape {got}")
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return a size as (height, width).
+
+    Args:
+        size: One number for a square, or a pair (height, width).
+
+    Raises:
+        ValueError: If there are not one or two numbers, or they are not positive
+            integers.
+    """
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2:
+        raise ValueError(f"a size must be one number or (height, width), got {size!r}")
+    height, width = pair
+    check_sizes(height=height, width=width)
+    return int(height), int(width)
 
 
 def patchify(images: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
     """Cut images into flat patches, `b c (gh p) (gw p) -> b (gh gw) (c p p)`.
 
     Patches come in reading order; inside a patch the order is channel, row, column, as
-    in the kernel of a convolution. Dosovitskiy et al. 2021, sec. 3.1, x_p. Raises
-    ValueError if a side is not a multiple of the patch.
+    in the kernel of a convolution. Dosovitskiy et al. 2021, sec. 3.1, x_p.
+
+    Args:
+        images: The images, `b c h w`.
+        patch_size: Height and width of a patch in pixels; one number means a square.
+
+    Raises:
+        ValueError: If a side of the images is not a multiple of the patch's.
     """
-    ph, pw = as_pair(patch_size)
-    if images.ndim != 4 or images.shape[2] % ph or images.shape[3] % pw:
-        rule = f"(b, c, multiple of {ph}, multiple of {pw})"
-        raise ValueError(f"expected images {rule}, got shape {tuple(images.shape)}")
+    check_shape("images", images, ("b", "c", "h", "w"))
+    (height, width), (ph, pw) = images.shape[2:], as_pair(patch_size)
+    if height % ph or width % pw:
+        raise ValueError(
+            f"image sides must be multiples of {ph} and {pw}, got {height} and {width}"
+        )
     pattern = "b c (gh ph) (gw pw) -> b (gh gw) (c ph pw)"
     return rearrange(images, pattern, ph=ph, pw=pw)
 
@@ -56,19 +112,27 @@ def unpatchify(
     patch_size: int | tuple[int, int],
     grid_size: int | tuple[int, int] | None = None,
 ) -> Tensor:
-    """Lay flat patches out as images, `b (gh gw) (c p p) -> b c (gh p) (gw p)`.
+    """Put flat patches together again, `b (gh gw) (c p p) -> b c (gh p) (gw p)`.
 
-    The exact inverse of `patchify`. A sequence has forgotten how wide its image was:
-    `grid_size` says it, None means a square. Raises ValueError if the patches do not
-    fill the grid or do not hold whole channels.
+    The exact inverse of `patchify`. A sequence does not record its image's width, so
+    pass `grid_size`.
+
+    Args:
+        patches: The patches in reading order, `b (gh gw) (c p p)`.
+        patch_size: Height and width of a patch in pixels; one number means a square.
+        grid_size: Rows and columns of the patch grid; None means a square.
+
+    Raises:
+        ValueError: If the patches do not fill the grid or do not hold whole channels.
     """
-    if patches.ndim != 3:
-        raise ValueError(f"expected patches (b, n, c p p), got {tuple(patches.shape)}")
+    check_shape("patches", patches, ("b", "n", "c p p"))
+    n, numbers = patches.shape[1:]
     ph, pw = as_pair(patch_size)
-    gh, gw = as_pair(isqrt(patches.shape[1]) if grid_size is None else grid_size)
-    if patches.shape[1] != gh * gw or patches.shape[2] % (ph * pw):
-        rule = f"(b, {gh} * {gw}, multiple of {ph} * {pw})"
-        raise ValueError(f"expected patches {rule}, got shape {tuple(patches.shape)}")
+    gh, gw = as_pair(isqrt(n) if grid_size is None else grid_size)
+    if n != gh * gw or numbers % (ph * pw):
+        raise ValueError(
+            f"expected {gh} * {gw} patches of c * {ph} * {pw}, got {n} of {numbers}"
+        )
     pattern = "b (gh gw) (c ph pw) -> b c (gh ph) (gw pw)"
     return rearrange(patches, pattern, gh=gh, gw=gw, ph=ph, pw=pw)
 
@@ -79,10 +143,19 @@ def unpatchify(
 class PatchEmbedding(nn.Module):
     """One token per patch, `b c (gh p) (gw p) -> b (gh gw) d`.
 
-    A convolution whose stride is its kernel: the same linear map on every patch.
-    Dosovitskiy et al. 2021, eq. 1, E. `proj` is the name in the published checkpoints.
-    Raises ValueError if a side is not a multiple of the patch, or images differ in
-    size.
+    A convolution whose stride is its kernel size applies the same linear map to every
+    patch. Dosovitskiy et al. 2021, eq. 1, E. `proj` is the name in the published
+    checkpoints.
+
+    Args:
+        img_size: Height and width of the images in pixels; one number means a square.
+        patch_size: Height and width of a patch in pixels; one number means a square.
+        in_chans: The number of channels of an image.
+        embed_dim: The width of a token, `d`.
+
+    Raises:
+        ValueError: If a side is not a multiple of the patch's, a size is not a positive
+            integer, or images have another shape than the one given here.
     """
 
     def __init__(
@@ -93,18 +166,20 @@ class PatchEmbedding(nn.Module):
         embed_dim: int = 768,
     ) -> None:
         super().__init__()
+        check_sizes(in_chans=in_chans, embed_dim=embed_dim)
+        self.in_chans = in_chans
         self.img_size, self.patch_size = as_pair(img_size), as_pair(patch_size)
         (height, width), (ph, pw) = self.img_size, self.patch_size
         if height % ph or width % pw:
-            got = f"{img_size=}, {patch_size=}"
-            raise ValueError(f"img_size must be a multiple of patch_size, got {got}")
-        self.in_chans = in_chans
+            raise ValueError(
+                "img_size must be a multiple of patch_size, "
+                f"got {img_size=}, {patch_size=}"
+            )
         self.grid_size = (height // ph, width // pw)
-        self.proj = nn.Conv2d(in_chans, embed_dim, (ph, pw), stride=(ph, pw))
+        self.proj = nn.Conv2d(
+            in_chans, embed_dim, kernel_size=(ph, pw), stride=(ph, pw)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        height, width = self.img_size
-        if images.ndim != 4 or images.shape[1:] != (self.in_chans, height, width):
-            rule = f"(b, {self.in_chans}, {height}, {width})"
-            raise ValueError(f"expected images {rule}, got shape {tuple(images.shape)}")
+        check_shape("images", images, ("b", self.in_chans, *self.img_size))
         return rearrange(self.proj(images), "b d gh gw -> b (gh gw) d")

@@ -1,7 +1,6 @@
 """Lesson 2. Position encoding.
 
-Tokens learn where they come from: a row of a table is added to each, one row for each
-place.
+Each token gets the row of a position table that belongs to its place.
 
 Letters: `n` positions, `d` width of a token, `gh gw` rows and columns of the patch
 grid.
@@ -15,6 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
+
+from .patch_embedding import as_pair, check_shape, check_sizes
 
 __all__ = [
     "sinusoid_encoding",
@@ -31,13 +32,18 @@ __all__ = [
 def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
     """One row of waves per position, `n d`: even columns are sines, odd ones cosines.
 
-    Vaswani et al. 2017, sec. 3.5; the fixed table of T2T-ViT, where row 0 belongs to
-    the class token. Columns 2i and 2i + 1 share `position / 10000 ** (2i / dim)`, the
-    angle. Computed in float64, returned in float32. Raises ValueError unless both
-    sizes are positive.
+    Columns 2i and 2i + 1 share the angle `position / 10000 ** (2i / dim)`. It is
+    computed in float64, and the table is returned in float32. Vaswani et al. 2017,
+    sec. 3.5; also the fixed table of T2T-ViT, where row 0 belongs to the class token.
+
+    Args:
+        num_positions: The number of rows, `n`.
+        dim: The width of a token, `d`; an odd one ends with a sine.
+
+    Raises:
+        ValueError: If a size is not a positive integer.
     """
-    if num_positions < 1 or dim < 1:
-        raise ValueError(f"sizes must be positive, got {num_positions=}, {dim=}")
+    check_sizes(num_positions=num_positions, dim=dim)
     position = torch.arange(num_positions, dtype=torch.float64)
     column = torch.arange(dim)
     pair = (column - column % 2).double()
@@ -51,14 +57,21 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
 def timing_signal(num_positions: int, dim: int) -> Tensor:
     """The sinusoids of the library tensor2tensor, `n d`: all sines, then all cosines.
 
-    `get_timing_signal_1d` of tensor2tensor. Not the paper's table in another order: the
-    slowest wave is exactly 10000 times longer than the fastest, so every wavelength
-    between differs. An odd dim ends in a column of zeros. Raises ValueError for sizes
-    below (1, 2).
+    This is not the paper's table in another order: the slowest wave is exactly 10000
+    times longer than the fastest, so every wavelength between them differs.
+    `get_timing_signal_1d` of tensor2tensor.
+
+    Args:
+        num_positions: The number of rows, `n`.
+        dim: The width of a token, `d`, at least 2; an odd one ends with a column of
+            zeros.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or `dim` is 1.
     """
-    if num_positions < 1 or dim < 2:
-        got = f"{num_positions=}, {dim=}"
-        raise ValueError(f"sizes must be at least (1, 2), got {got}")
+    check_sizes(num_positions=num_positions, dim=dim)
+    if dim == 1:
+        raise ValueError(f"dim must hold a sine and a cosine, got {dim}")
     position = torch.arange(num_positions, dtype=torch.float64)
     angle = position[:, None] / torch.logspace(0, 4, dim // 2, dtype=torch.float64)
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim % 2)).float()
@@ -68,18 +81,23 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
 
 
 def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
-    """Row and column of every patch as waves, `(gh gw) d`, no row for a class token.
+    """Row and column of every patch as waves, `(gh gw) d`, without a class token's row.
 
-    Four quarters [sin y, sin x, cos y, cos x], the layout of timm's
-    `build_sincos2d_pos_embed`; MAE and SimpleViT order them differently. Tokens in
-    reading order. Raises ValueError unless dim is a positive multiple of 4 and the grid
-    has rows and columns.
+    The tokens are in reading order. A row consists of four quarters, [sin y, sin x,
+    cos y, cos x]: the layout of timm's `build_sincos2d_pos_embed`. MAE and SimpleViT
+    order the quarters differently.
+
+    Args:
+        grid_size: Rows and columns of the patch grid.
+        dim: The width of a token, `d`, a multiple of 4.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or `dim` not a multiple of 4.
     """
-    gh, gw = grid_size
-    if gh < 1 or gw < 1 or dim < 4 or dim % 4:
-        got = f"{grid_size=}, {dim=}"
-        rule = "a positive grid and a dim in multiples of 4 are needed"
-        raise ValueError(f"{rule}, got {got}")
+    gh, gw = as_pair(grid_size)
+    check_sizes(dim=dim)
+    if dim % 4:
+        raise ValueError(f"dim must be a multiple of 4, got {dim}")
     band = 10_000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     y, x = torch.meshgrid(torch.arange(gh), torch.arange(gw), indexing="ij")
     angle = torch.cat([y.reshape(-1, 1) * band, x.reshape(-1, 1) * band], dim=1)
@@ -106,22 +124,33 @@ def resize_position_embedding(
 ) -> Tensor:
     """Stretch a learned table to another grid of patches, `1 n d -> 1 m d`.
 
-    The rows of the prefix tokens (class, distillation) have no place in the picture and
-    are kept. `policy` names whose interpolation to reproduce, a key of
-    `RESIZE_POLICIES`; `old_grid_size=None` means the table was made for a square.
-    Raises ValueError for an unknown policy or a table that does not fit its grid.
+    The rows of the prefix tokens (class, distillation) have no place in the image and
+    are kept as they are.
+
+    Args:
+        position: The table, `1 n d`.
+        grid_size: Rows and columns of the new grid.
+        num_prefix_tokens: The number of rows before those of the patches.
+        policy: The library whose interpolation is reproduced, a key of
+            `RESIZE_POLICIES`.
+        old_grid_size: Rows and columns of the grid that the table was made for; None
+            means a square.
+
+    Raises:
+        ValueError: If the policy is unknown or the table does not fit its grid.
     """
     if policy not in RESIZE_POLICIES:
-        rule = f"one of {list(RESIZE_POLICIES)}"
-        raise ValueError(f"policy must be {rule}, got {policy!r}")
-    if position.ndim != 3 or position.shape[0] != 1:
-        got = tuple(position.shape)
-        raise ValueError(f"expected position (1, n, d), got shape {got}")
-    num_patches = position.shape[1] - num_prefix_tokens
+        raise ValueError(
+            f"policy must be one of {list(RESIZE_POLICIES)}, got {policy!r}"
+        )
+    check_shape("position", position, (1, "n", "d"))
+    rows = position.shape[1]
+    num_patches = rows - num_prefix_tokens
     gh, gw = old_grid_size or (isqrt(max(num_patches, 0)),) * 2
     if num_patches < 1 or gh * gw != num_patches:
-        rule = f"{num_prefix_tokens} + {gh} * {gw}"
-        raise ValueError(f"position must have {rule} rows, got {position.shape[1]}")
+        raise ValueError(
+            f"position must have {num_prefix_tokens} + {gh} * {gw} rows, got {rows}"
+        )
     if (gh, gw) == tuple(grid_size):
         return position
     prefix, grid = position[:, :num_prefix_tokens], position[:, num_prefix_tokens:]

@@ -1,7 +1,7 @@
 """Lesson 3. Self-attention.
 
 Every token looks at every token: it asks a question, compares it with what the others
-offer, and takes home a weighted mean of what they give.
+offer, and receives a weighted mean of what they give.
 
 Letters: `b` images, `h` heads, `n` queries, `m` keys, `d` width of a token, `e` width
 of one head, which is the width of a query and of a key.
@@ -24,25 +24,35 @@ __all__ = [
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """Who looks at whom, `... n e, ... m e -> ... n m`; every row sums to 1.
 
-    `softmax(q k^T / sqrt(e))`, Vaswani et al. 2017, eq. 1; e is the width of one head.
-    `mask` is boolean, `... n m`, True = may look, as in `scaled_dot_product_attention`;
-    torch's `nn.MultiheadAttention` means the opposite. Raises TypeError if the mask is
-    not boolean, ValueError if queries and keys differ in width or a query may look at
-    nothing.
+    `softmax(q k^T / sqrt(e))`, Vaswani et al. 2017, eq. 1.
+
+    Args:
+        q: The queries, `... n e`; `e` is the width of one head.
+        k: The keys, `... m e`.
+        mask: Where a query may look, boolean, `... n m`; None allows every key. True
+            means "may look", as in `scaled_dot_product_attention`; in torch's
+            `nn.MultiheadAttention` it means the opposite.
+
+    Raises:
+        TypeError: If the mask is not boolean.
+        ValueError: If queries and keys differ in width, or a query may look at nothing.
     """
     if q.shape[-1] != k.shape[-1]:
-        got = f"q {tuple(q.shape)}, k {tuple(k.shape)}"
-        raise ValueError(f"queries and keys must have the same width, got {got}")
+        raise ValueError(
+            f"q and k must have the same width, got {tuple(q.shape)}, {tuple(k.shape)}"
+        )
     scores = torch.einsum("... n e, ... m e -> ... n m", q, k) * q.shape[-1] ** -0.5
     if mask is not None:
         if mask.dtype != torch.bool:
-            rule = "mask must be boolean, True where a query may look"
-            raise TypeError(f"{rule}, got {mask.dtype}")
+            raise TypeError(
+                f"mask must be boolean, True where a query may look, got {mask.dtype}"
+            )
         blocked = ~mask.any(dim=-1)
         if blocked.any():
             rows = blocked.nonzero()[:3].tolist()
-            got = f"got a mask with only False in rows {rows}"
-            raise ValueError(f"every query must look somewhere, {got}")
+            raise ValueError(
+                f"every query must look somewhere, the mask is all False in rows {rows}"
+            )
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1)
 
@@ -53,8 +63,13 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Each query's weighted mean of the values, `... n e, ... m e, ... m e -> ... n e`.
 
-    Vaswani et al. 2017, eq. 1. The values may be wider or narrower than the keys.
-    Raises as `attention_weights`.
+    Vaswani et al. 2017, eq. 1. Raises the same errors as `attention_weights`.
+
+    Args:
+        q: The queries, `... n e`.
+        k: The keys, `... m e`.
+        v: The values, one per key; they may be wider or narrower than the keys.
+        mask: Where a query may look, as in `attention_weights`.
     """
     weights = attention_weights(q, k, mask)
     return torch.einsum("... n m, ... m e -> ... n e", weights, v)

@@ -1,7 +1,7 @@
 """Lesson 10. T2T-ViT.
 
 Tokens to token: neighbouring pixels are gathered into overlapping windows, three times,
-with a small attention layer between, before a deep and narrow ViT reads them.
+with a small attention layer in between, before a deep and narrow ViT reads them.
 
 Letters: `b` images, `c` channels, `n m` query and key tokens, `d` width of a token, `e`
 width inside a token layer, `f` random features, `gh gw` rows and columns of the grid of
@@ -13,13 +13,13 @@ Printed from notebooks/10_t2t.ipynb: edit there, then `make export`.
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .encoder_block import Block, Mlp, drop_path_rates
-from .position_encoding import sinusoid_encoding
-from .vision_transformer import init_weights
+from .encoder_block import Mlp
+from .patch_embedding import as_pair, check_shape, check_sizes
+from .vision_transformer import Backbone, init_weights
 
 __all__ = [
     "Split",
@@ -42,24 +42,38 @@ Split = tuple[int, int, int]
 
 
 def split_grid(grid_size: tuple[int, int], split: Split) -> tuple[int, int]:
-    """Rows and columns of windows; a split is (kernel, stride, padding).
+    """Count the rows and columns of windows.
 
-    `floor((side + 2 padding - kernel) / stride) + 1` on each side. Raises ValueError if
-    a side is shorter than one window.
+    `floor((side + 2 padding - kernel) / stride) + 1` on each side.
+
+    Args:
+        grid_size: Height and width of what is cut, in pixels or tokens.
+        split: (kernel, stride, padding), the same on both axes.
+
+    Raises:
+        ValueError: If a side is shorter than one window, or kernel or stride is not a
+            positive integer.
     """
     kernel, stride, padding = split
+    check_sizes(kernel=kernel, stride=stride)
     gh, gw = ((side + 2 * padding - kernel) // stride + 1 for side in grid_size)
     if gh < 1 or gw < 1:
-        rule = f"each side must hold a window of {kernel} with padding {padding}"
-        raise ValueError(f"{rule}, got {tuple(grid_size)}")
+        raise ValueError(
+            f"each side must hold a window of {kernel} with padding {padding}, "
+            f"got {tuple(grid_size)}"
+        )
     return gh, gw
 
 
 def soft_split(x: Tensor, split: Split) -> Tensor:
     """Overlapping windows as tokens, `b c gh gw -> b n (c kernel kernel)`.
 
-    Yuan et al. 2021, sec. 3.1. Torch's `unfold` gives the windows as columns: they are
-    turned into rows.
+    Torch's `unfold` returns the windows as columns; they are turned into rows. Yuan et
+    al. 2021, sec. 3.1.
+
+    Args:
+        x: An image, or tokens laid out as one, `b c gh gw`.
+        split: (kernel, stride, padding) of the windows.
     """
     kernel, stride, padding = split
     windows = F.unfold(x, kernel, stride=stride, padding=padding)
@@ -70,11 +84,15 @@ def soft_split(x: Tensor, split: Split) -> Tensor:
 
 
 class TokenAttention(nn.Module):
-    """One head for tokens that leave narrower than they came, `b n c -> b n e`.
+    """Single-head attention with outputs narrower than its inputs, `b n c -> b n e`.
 
-    Yuan et al. 2021, eq. 1, as released. A token of c = 147 numbers cannot be added to
-    an answer of e = 64: the path around is the values'. The scale comes from c, not
-    from the width of a query.
+    A token of c = 147 numbers cannot be added to an output of e = 64, so the residual
+    connection starts from the values. The scale comes from c, not from the width of a
+    query. Yuan et al. 2021, eq. 1, as released.
+
+    Args:
+        in_dim: The width of the tokens that enter, `c`.
+        dim: The width of the tokens that are returned, `e`.
     """
 
     def __init__(self, in_dim: int, dim: int) -> None:
@@ -92,8 +110,14 @@ class TokenAttention(nn.Module):
 class TokenTransformer(nn.Module):
     """A token layer with softmax attention, `b n c -> b n e`.
 
-    The block of lesson 5, but for the path around the attention; the MLP keeps its
-    width.
+    The block of lesson 5, except that the residual connection of the attention starts
+    from the values and the MLP keeps its width.
+
+    Args:
+        in_dim: The width of the tokens that enter, `c`.
+        dim: The width of the tokens that are returned, `e`.
+        drop: The dropout probability in the MLP.
+        norm_eps: What both norms add to the variance.
     """
 
     def __init__(
@@ -101,9 +125,9 @@ class TokenTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
-        self.attn = TokenAttention(in_dim, dim)
+        self.attn = TokenAttention(in_dim=in_dim, dim=dim)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, dim, drop)
+        self.mlp = Mlp(dim=dim, hidden_dim=dim, drop=drop)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attn(self.norm1(x))
@@ -114,11 +138,15 @@ class TokenTransformer(nn.Module):
 
 
 def positive_features(x: Tensor, w: Tensor) -> Tensor:
-    """Features whose products stand for a kernel, `b n e, f e -> b n f`, all above 0.
+    """Positive features whose products approximate a kernel, `b n e, f e -> b n f`.
 
-    `exp(w x - |x|^2 / 2) / sqrt(f)`, Choromanski et al. 2021, lemma 1. Rows of `w`
-    drawn from a normal give `exp(q k)` on average; T2T-ViT's have length sqrt(f) and
-    give a Gaussian kernel instead.
+    `exp(w x - |x|^2 / 2) / sqrt(f)`, Choromanski et al. 2021, lemma 1. If the rows of
+    `w` are drawn from a normal, the products are `exp(q k)` on average; T2T-ViT's rows
+    have length sqrt(f) and give a Gaussian kernel instead.
+
+    Args:
+        x: Queries or keys, `b n e`.
+        w: The random directions, one per row, `f e`.
     """
     half_square = (x * x).sum(dim=-1, keepdim=True) / 2
     projected = torch.einsum("b n e, f e -> b n f", x, w)
@@ -128,9 +156,14 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tensor:
     """Weighted means without the weights, `b n f, b m f, b m e -> b n e`.
 
-    `phi(q) (phi(k)^T v)`, divided by what each row of `phi(q) phi(k)^T` sums to: the
-    bracket makes the cost linear in the tokens. Choromanski et al. 2021, eq. 4. In
-    float16 the eps of T2T-ViT is 0.
+    `phi(q) (phi(k)^T v)`, divided by the row sums of `phi(q) phi(k)^T`. Thanks to the
+    bracket the cost is linear in the number of tokens. Choromanski et al. 2021, eq. 4.
+
+    Args:
+        q: The features of the queries, `b n f`, all positive.
+        k: The features of the keys, `b m f`, all positive.
+        v: The values, `b m e`.
+        eps: What is added to the row sums. T2T-ViT's 1e-8 underflows to 0 in float16.
     """
     summary = torch.einsum("b m f, b m e -> b f e", k, v)
     total = torch.einsum("b n f, b f -> b n", q, k.sum(dim=1))
@@ -141,10 +174,16 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tens
 class TokenPerformer(nn.Module):
     """A token layer with linear attention, `b n c -> b n e`.
 
-    The token performer of T2T-ViT's code. One matrix gives keys, queries, values, in
-    this order, with a bias; queries are not scaled. `w`, the random features, is never
-    trained: e / 2 orthogonal rows of length sqrt(e / 2). The released code drops 10 %
-    here in training whatever its `drop_rate`; this layer drops what it is told to.
+    The token performer of T2T-ViT's code. One matrix gives keys, queries and values, in
+    this order, with a bias; the queries are not scaled. `w`, the random features, is
+    never trained: e / 2 orthogonal rows of length sqrt(e / 2). In training the released
+    code drops 10 % here whatever its `drop_rate`; this layer uses `drop`.
+
+    Args:
+        in_dim: The width of the tokens that enter, `c`.
+        dim: The width of the tokens that are returned, `e`.
+        drop: The dropout probability after the attention and in the MLP.
+        norm_eps: What both norms add to the variance.
     """
 
     def __init__(
@@ -158,8 +197,9 @@ class TokenPerformer(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(drop)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        layers = nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(*layers, nn.Dropout(drop))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.Dropout(drop)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         k, q, v = self.kqv(self.norm1(x)).chunk(3, dim=-1)
@@ -176,11 +216,23 @@ _TOKEN_LAYERS = {"performer": TokenPerformer, "transformer": TokenTransformer}
 class TokensToToken(nn.Module):
     """From pixels to tokens in overlapping steps, `b c h w -> b (gh gw) d`.
 
-    Yuan et al. 2021, sec. 3.1, fig. 3. After each split but the last, a token layer
-    mixes the windows and its tokens are laid out as an image again. Any size that the
-    splits can cut works, oblong ones too; a rim that the floor rule cuts off is not
-    seen. Raises ValueError for another word than performer or transformer, for no
-    split, and for images of another size.
+    After each split but the last, a token layer mixes the windows, and its tokens are
+    laid out as an image again. The sides may have any length that the splits can cut;
+    pixels beyond the last full window are ignored. Yuan et al. 2021, sec. 3.1, fig. 3.
+
+    Args:
+        img_size: Height and width of the images in pixels; one number means a square.
+        tokens: The kind of token layer, `performer` or `transformer`.
+        token_dim: The width of the tokens between two splits, `e`.
+        in_chans: The number of channels of an image.
+        embed_dim: The width of the tokens that are returned, `d`.
+        splits: (kernel, stride, padding) of each split, the first one on pixels.
+        drop: The dropout probability of the token layers.
+        norm_eps: What the norms of the token layers add to the variance.
+
+    Raises:
+        ValueError: For any other value of `tokens`, without a split, for sizes that are
+            not positive integers, and for images of another shape.
     """
 
     def __init__(
@@ -191,15 +243,17 @@ class TokensToToken(nn.Module):
         in_chans: int,
         embed_dim: int,
         splits: Sequence[Split],
-        drop: float,
-        norm_eps: float,
+        drop: float = 0.0,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        if tokens not in _TOKEN_LAYERS or not splits:
-            rule = "tokens must be performer or transformer, with at least one split"
-            raise ValueError(f"{rule}, got {tokens!r}, {splits=}")
-        self.in_chans, self.splits = in_chans, tuple(splits)
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        check_sizes(token_dim=token_dim, in_chans=in_chans, embed_dim=embed_dim)
+        if tokens not in _TOKEN_LAYERS:
+            raise ValueError(f"tokens must be performer or transformer, got {tokens!r}")
+        if not splits:
+            raise ValueError(f"splits must contain at least one split, got {splits!r}")
+        self.img_size, self.in_chans = as_pair(img_size), in_chans
+        self.splits = tuple(splits)
         self.grids, width = [self.img_size], in_chans
         for i, split in enumerate(self.splits, 1):
             self.grids.append(split_grid(self.grids[-1], split))
@@ -208,13 +262,11 @@ class TokensToToken(nn.Module):
                 layer = _TOKEN_LAYERS[tokens](width, token_dim, drop, norm_eps)
                 self.add_module(f"attention{i}", layer)
                 width = token_dim
+        self.grid_size = self.grids[-1]
         self.project = nn.Linear(width, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        height, width = self.img_size
-        if images.ndim != 4 or images.shape[1:] != (self.in_chans, height, width):
-            rule = f"(b, {self.in_chans}, {height}, {width})"
-            raise ValueError(f"expected images {rule}, got shape {tuple(images.shape)}")
+        check_shape("images", images, ("b", self.in_chans, *self.img_size))
         x = images
         for i, split in enumerate(self.splits[:-1], 1):
             x = getattr(self, f"attention{i}")(soft_split(x, split))
@@ -225,15 +277,30 @@ class TokensToToken(nn.Module):
 # --- 10.8 The whole model ---
 
 
-class T2TViT(nn.Module):
+class T2TViT(Backbone):
     """Class scores of images, `b c h w -> b num_classes`.
 
-    Yuan et al. 2021. A ViT with another beginning (`tokens_to_token`), a fixed
-    sinusoid that counts the class token, and a narrower, deeper backbone; also: no bias
-    in q, k, v, eps 1e-5. Parameters are named as in the release. Heads are scaled by
-    their own width; the release does otherwise only when built with `pretrained=True`.
-    Raises ValueError for sizes that a part refuses.
+    Yuan et al. 2021: a ViT with another stem (`tokens_to_token`), with fixed sinusoids
+    as positions, and with a narrower, deeper backbone. Parameters are named as in the
+    release. Heads are scaled by their own width; the release scales them otherwise only
+    when built with `pretrained=True`. The arguments that are not listed here are those
+    of `VisionTransformer`, with the defaults of the release.
+
+    Args:
+        img_size: Height and width of the images in pixels; one number means a square.
+        tokens: The kind of token layer, `performer` or `transformer`.
+        token_dim: The width of the tokens between two splits.
+        splits: (kernel, stride, padding) of each split, the first one on pixels; a
+            token layer follows each but the last.
+        drop_rate: The dropout probability of tokens, attention outputs and MLPs, also
+            in the token layers.
+
+    Raises:
+        ValueError: For any other value of `tokens`, and for sizes and rates that a part
+            refuses.
     """
+
+    stem_name = "tokens_to_token"
 
     def __init__(
         self,
@@ -253,36 +320,32 @@ class T2TViT(nn.Module):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
-        super().__init__()
-        stem = (img_size, tokens, token_dim, in_chans, embed_dim, splits)
-        self.tokens_to_token = TokensToToken(*stem, drop_rate, norm_eps)
-        self.grid_size = self.tokens_to_token.grids[-1]
-        self.num_prefix_tokens = 1
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        num_tokens = 1 + self.grid_size[0] * self.grid_size[1]
-        table = sinusoid_encoding(num_tokens, embed_dim)
-        self.pos_embed = nn.Parameter(table[None], requires_grad=False)
-        self.pos_drop = nn.Dropout(drop_rate)
-        sizes = (embed_dim, num_heads, mlp_ratio, qkv_bias, drop_rate, attn_drop_rate)
-        rates = drop_path_rates(drop_path_rate, depth)
-        self.blocks = nn.ModuleList(Block(*sizes, rate, norm_eps) for rate in rates)
-        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+        stem = TokensToToken(
+            img_size=img_size,
+            tokens=tokens,
+            token_dim=token_dim,
+            in_chans=in_chans,
+            embed_dim=embed_dim,
+            splits=splits,
+            drop=drop_rate,
+            norm_eps=norm_eps,
+        )
+        super().__init__(
+            stem,
+            num_prefix_tokens=1,
+            position="sinusoid",
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+            norm_eps=norm_eps,
+        )
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         init_weights(self)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Tokens with their positions, before the first block, `b c h w -> b n d`."""
-        x = self.tokens_to_token(images)
-        token = repeat(self.cls_token, "1 1 d -> b 1 d", b=x.shape[0])
-        x = torch.cat([token, x], dim=1)
-        return self.pos_drop(x + self.pos_embed)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the last norm, `b c h w -> b n d`."""
-        x = self.embed(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.forward_features(images)[:, 0])

@@ -9,6 +9,8 @@ columns of the patch grid.
 Printed from notebooks/06_vision_transformer.ipynb: edit there, then `make export`.
 """
 
+from typing import Any
+
 import torch
 from einops import repeat
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from .position_encoding import sincos_2d_encoding, sinusoid_encoding
 __all__ = [
     "position_table",
     "init_weights",
+    "Backbone",
     "VisionTransformer",
     "VIT_SIZES",
 ]
@@ -31,25 +34,33 @@ __all__ = [
 def position_table(
     position: str, grid_size: tuple[int, int], num_prefix_tokens: int, dim: int
 ) -> nn.Parameter | None:
-    """The table added to the tokens, `1 n d`, or None; fixed ones are frozen.
+    """The table that is added to the tokens, `1 n d`, or None; fixed ones are frozen.
 
-    `learned` starts at zero until `init_weights`. `sinusoid` counts the prefix tokens
-    as the first positions (as T2T-ViT), `sincos_2d` gives them zeros (as MAE), `none`
-    has no table. Raises ValueError for any other word.
+    Args:
+        position: `learned` (zeros until `init_weights` draws it), `sinusoid` (the
+            prefix tokens take the first positions, as in T2T-ViT), `sincos_2d` (the
+            prefix tokens get zeros, as in MAE) or `none` (no table).
+        grid_size: Rows and columns of the patch grid.
+        num_prefix_tokens: The number of tokens before the patches.
+        dim: The width of a token, `d`.
+
+    Raises:
+        ValueError: For any other value of `position`.
     """
     num_tokens = num_prefix_tokens + grid_size[0] * grid_size[1]
+    if position == "none":
+        return None
     if position == "learned":
         return nn.Parameter(torch.zeros(1, num_tokens, dim))
     if position == "sinusoid":
         table = sinusoid_encoding(num_tokens, dim)
     elif position == "sincos_2d":
-        nowhere = torch.zeros(num_prefix_tokens, dim)
-        table = torch.cat([nowhere, sincos_2d_encoding(grid_size, dim)])
-    elif position == "none":
-        return None
+        prefix = torch.zeros(num_prefix_tokens, dim)
+        table = torch.cat([prefix, sincos_2d_encoding(grid_size, dim)])
     else:
-        words = "learned, sinusoid, sincos_2d or none"
-        raise ValueError(f"position must be {words}, got {position!r}")
+        raise ValueError(
+            f"position must be learned, sinusoid, sincos_2d or none, got {position!r}"
+        )
     return nn.Parameter(table[None], requires_grad=False)
 
 
@@ -57,11 +68,14 @@ def position_table(
 
 
 def init_weights(model: nn.Module) -> None:
-    """Draw every trainable weight afresh.
+    """Draw every trainable weight anew.
 
-    Matrices, class token and positions: normal with std 0.02 (DeiT, timm; the cut of
+    Matrices, prefix tokens and positions: normal with std 0.02 (DeiT, timm; the cut of
     `trunc_normal_` at +-2 is a hundred std away). Patch kernels: std fan_in ** -0.5
     (the paper's JAX code, torchvision). Biases: 0. Norms stay at 1 and 0.
+
+    Args:
+        model: A new model, whose norms are still at 1 and 0.
     """
     for name, parameter in model.named_parameters():
         if "norm" in name or not parameter.requires_grad:
@@ -74,14 +88,113 @@ def init_weights(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=std)
 
 
-class VisionTransformer(nn.Module):
+class Backbone(nn.Module):
+    """From images to features, `b c h w -> b n d`; ViT, DeiT and T2T-ViT share it.
+
+    A stem turns the image into tokens, prefix tokens go in front, positions are added,
+    the blocks mix the tokens, and a norm ends the stack. A model adds one or two heads
+    and draws the weights. Dosovitskiy et al. 2021, eq. 1 to 4; parameters are named as
+    in timm. The arguments that are not listed here are those of `VisionTransformer`.
+
+    Args:
+        stem: The layer from images to patch tokens, `b c h w -> b (gh gw) d`, with a
+            `grid_size`.
+        num_prefix_tokens: The number of tokens before the patches; the first of them is
+            the class token.
+    """
+
+    stem_name = "patch_embed"  # what the published checkpoints call the stem
+
+    def __init__(
+        self,
+        stem: Any,
+        *,
+        num_prefix_tokens: int,
+        position: str,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.add_module(self.stem_name, stem)
+        self.grid_size, self.num_prefix_tokens = stem.grid_size, num_prefix_tokens
+        cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.cls_token = cls_token if num_prefix_tokens else None
+        self.pos_embed = position_table(
+            position, self.grid_size, num_prefix_tokens, embed_dim
+        )
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim=embed_dim,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                drop=drop_rate,
+                attn_drop=attn_drop_rate,
+                drop_path=rate,
+                norm_eps=norm_eps,
+            )
+            for rate in drop_path_rates(drop_path_rate, depth)
+        )
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+
+    def prefix_tokens(self) -> list[Tensor]:
+        """The learned tokens that go before the patches, each `1 1 d`."""
+        return [] if self.cls_token is None else [self.cls_token]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens with their positions, before the first block, `b c h w -> b n d`."""
+        x = getattr(self, self.stem_name)(images)
+        for token in reversed(self.prefix_tokens()):
+            x = torch.cat([repeat(token, "1 1 d -> b 1 d", b=x.shape[0]), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        return self.pos_drop(x)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """All tokens after the last norm, `b c h w -> b n d`."""
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class VisionTransformer(Backbone):
     """Class scores of images, `b c h w -> b num_classes`.
 
     Dosovitskiy et al. 2021, sec. 3.1, eq. 1 to 4; parameters are named as in timm.
-    `pool="token"` reads the class token; `pool="mean"` has none and averages the
-    patches. `position` is learned, sinusoid, sincos_2d or none; `num_classes=0` gives
-    the pooled features. Raises ValueError for other words, and for sizes that a part
-    refuses.
+
+    Args:
+        img_size: Height and width of the images in pixels; one number means a square.
+        patch_size: Height and width of a patch in pixels; one number means a square.
+        in_chans: The number of channels of an image.
+        num_classes: The number of classes; 0 means no head, the model returns the `d`
+            pooled features.
+        embed_dim: The width of a token, `d`, a multiple of `num_heads`.
+        depth: The number of blocks.
+        num_heads: The number of attention heads in each block.
+        mlp_ratio: The hidden width of the MLPs divided by `embed_dim`.
+        qkv_bias: Whether queries, keys and values have a bias.
+        pool: What the head reads: `token`, the class token, or `mean`, the mean of the
+            patch tokens, for which there is no class token.
+        position: The position table: `learned`, `sinusoid`, `sincos_2d` or `none`, as
+            in `position_table`.
+        drop_rate: The dropout probability of tokens, attention outputs and MLPs.
+        attn_drop_rate: The dropout probability of attention weights.
+        drop_path_rate: The probability of dropping a branch in the last block; it rises
+            from 0 in the first (`drop_path_rates`).
+        norm_eps: What every norm adds to the variance.
+
+    Raises:
+        ValueError: For any other value of `pool` or `position`, and for sizes and rates
+            that a part refuses.
     """
 
     def __init__(
@@ -102,42 +215,24 @@ class VisionTransformer(nn.Module):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
     ) -> None:
-        super().__init__()
         if pool not in ("token", "mean"):
             raise ValueError(f"pool must be token or mean, got {pool!r}")
-        self.patch_embed = PatchEmbedding(img_size, patch_size, in_chans, embed_dim)
-        self.grid_size = self.patch_embed.grid_size
-        self.num_prefix_tokens = 1 if pool == "token" else 0
-        self.cls_token = (
-            nn.Parameter(torch.zeros(1, 1, embed_dim)) if pool == "token" else None
+        super().__init__(
+            PatchEmbedding(img_size, patch_size, in_chans, embed_dim),
+            num_prefix_tokens=1 if pool == "token" else 0,
+            position=position,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+            norm_eps=norm_eps,
         )
-        self.pos_embed = position_table(
-            position, self.grid_size, self.num_prefix_tokens, embed_dim
-        )
-        self.pos_drop = nn.Dropout(drop_rate)
-        sizes = (embed_dim, num_heads, mlp_ratio, qkv_bias, drop_rate, attn_drop_rate)
-        rates = drop_path_rates(drop_path_rate, depth)
-        self.blocks = nn.ModuleList(Block(*sizes, rate, norm_eps) for rate in rates)
-        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         init_weights(self)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Tokens with their positions, before the first block, `b c h w -> b n d`."""
-        x = self.patch_embed(images)
-        if self.cls_token is not None:
-            cls_token = repeat(self.cls_token, "1 1 d -> b 1 d", b=x.shape[0])
-            x = torch.cat([cls_token, x], dim=1)
-        if self.pos_embed is not None:
-            x = x + self.pos_embed
-        return self.pos_drop(x)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the last norm, `b c h w -> b n d`."""
-        x = self.embed(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.forward_features(images)

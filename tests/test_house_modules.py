@@ -10,17 +10,16 @@ from house import MODULES, lines_that_count
 # what a learner copies out runs on torch and einops alone.
 MAY_IMPORT = {
     "patch_embedding": "torch einops",
-    "position_encoding": "torch einops",
+    "position_encoding": "torch einops .patch_embedding",
     "self_attention": "torch einops",
-    "multi_head_attention": "torch einops .self_attention",
-    "encoder_block": "torch einops .multi_head_attention",
+    "multi_head_attention": "torch einops .patch_embedding .self_attention",
+    "encoder_block": "torch einops .patch_embedding .multi_head_attention",
     "vision_transformer": "torch einops .patch_embedding .position_encoding"
     " .encoder_block",
     "training": "torch",
-    "looking_inside": "torch",
-    "deit": "torch einops .vision_transformer",
-    "t2t": "torch einops .self_attention .position_encoding .encoder_block"
-    " .vision_transformer",
+    "looking_inside": "torch .patch_embedding",
+    "deit": "torch einops .patch_embedding .vision_transformer",
+    "t2t": "torch einops .patch_embedding .encoder_block .vision_transformer",
     "pretrained": "torch einops safetensors .position_encoding",
 }
 
@@ -112,5 +111,5 @@ def test_a_function_fits_on_half_a_screen(tree):
         for name, node in definitions(tree)
         if isinstance(node, ast.FunctionDef)
     }
-    long = {name: size for name, size in sizes.items() if size > 25}
-    assert not long, f"at most 25 lines without signature and docstring, got {long}"
+    long = {name: size for name, size in sizes.items() if size > 30}
+    assert not long, f"at most 30 lines without signature and docstring, got {long}"

@@ -1,5 +1,8 @@
 """Lesson 1: an image becomes a sequence of tokens."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -70,38 +73,65 @@ def test_the_default_is_vit_base_at_224_pixels(package):
     assert embed.grid_size == (14, 14)
 
 
+def test_sizes_may_come_from_numpy_or_a_file(package):
+    for size in (np.int64(4), [4, 4], torch.zeros(4, 4).shape):
+        assert package.as_pair(size) == (4, 4)
+        assert all(type(side) is int for side in package.as_pair(size))
+    embed = package.PatchEmbedding(np.int64(8), [4, 2], np.int32(3), np.int64(6))
+    assert embed(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 6)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, True, "2", None])
+def test_what_is_no_positive_integer_is_refused(package, size):
+    package.check_sizes(depth=1, dim=np.int64(2))
+    with pytest.raises(ValueError, match=f"dim must be .*, got {size!r}"):
+        package.check_sizes(depth=1, dim=size)
+
+
+def test_a_letter_allows_any_size(package):
+    x = torch.zeros(2, 5, 12)
+    package.check_shape("tokens", x, ("b", "n", 12))
+    package.check_shape("tokens", x, ("b", 5, "d"))
+    for expected in [("b", "n", 11), ("b", 12), ("b", "n", 12, "e"), (3, "n", "d")]:
+        message = re.escape(f"tokens ({', '.join(map(str, expected))}), got shape (2, ")
+        with pytest.raises(ValueError, match=message):
+            package.check_shape("tokens", x, expected)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
+            lambda p: p.as_pair((3, 8, 8)),
+            r"a size must be one number or \(height, width\), got \(3, 8, 8\)",
+        ),
+        (
             lambda p: p.patchify(torch.zeros(1, 3, 8, 8), (4, 0)),
-            r"a size must be positive, got \(4, 0\)",
+            "width must be a positive integer, got 0",
         ),
         (
             lambda p: p.patchify(torch.zeros(1, 3, 9, 8), 4),
-            r"expected images \(b, c, multiple of 4, multiple of 4\), "
-            r"got shape \(1, 3, 9, 8\)",
+            "image sides must be multiples of 4 and 4, got 9 and 8",
         ),
         (
             lambda p: p.patchify(torch.zeros(1, 3, 8, 9), (8, 4)),
-            r"multiple of 8, multiple of 4\), got shape \(1, 3, 8, 9\)",
+            "image sides must be multiples of 8 and 4, got 8 and 9",
         ),
         (
             lambda p: p.patchify(torch.zeros(3, 8, 8), 4),
-            r"expected images .*, got shape \(3, 8, 8\)",
+            r"expected images \(b, c, h, w\), got shape \(3, 8, 8\)",
         ),
         (
             lambda p: p.unpatchify(torch.zeros(1, 6, 48), 4),
-            r"expected patches \(b, 2 \* 2, multiple of 4 \* 4\), "
-            r"got shape \(1, 6, 48\)",
+            r"expected 2 \* 2 patches of c \* 4 \* 4, got 6 of 48",
         ),
         (
             lambda p: p.unpatchify(torch.zeros(1, 6, 47), 4, (2, 3)),
-            r"expected patches \(b, 2 \* 3, .*, got shape \(1, 6, 47\)",
+            r"expected 2 \* 3 patches of c \* 4 \* 4, got 6 of 47",
         ),
         (
             lambda p: p.unpatchify(torch.zeros(6, 48), 4, (2, 3)),
-            r"expected patches \(b, n, c p p\), got \(6, 48\)",
+            r"expected patches \(b, n, c p p\), got shape \(6, 48\)",
         ),
         (
             lambda p: p.PatchEmbedding(img_size=(32, 30), patch_size=8),

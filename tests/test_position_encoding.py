@@ -191,27 +191,27 @@ def test_resizing_keeps_constant_tables_and_returns_the_same_grid_untouched(
     [
         (
             lambda p: p.sinusoid_encoding(0, 4),
-            "sizes must be positive, got num_positions=0, dim=4",
+            "num_positions must be a positive integer, got 0",
         ),
         (
             lambda p: p.sinusoid_encoding(4, 0),
-            "sizes must be positive, got num_positions=4, dim=0",
+            "dim must be a positive integer, got 0",
         ),
         (
             lambda p: p.timing_signal(0, 4),
-            r"sizes must be at least \(1, 2\), got num_positions=0, dim=4",
+            "num_positions must be a positive integer, got 0",
         ),
         (
             lambda p: p.timing_signal(4, 1),
-            r"sizes must be at least \(1, 2\), got num_positions=4, dim=1",
+            "dim must hold a sine and a cosine, got 1",
         ),
         (
             lambda p: p.sincos_2d_encoding((2, 2), 6),
-            r"dim in multiples of 4 .*, got grid_size=\(2, 2\), dim=6",
+            "dim must be a multiple of 4, got 6",
         ),
         (
             lambda p: p.sincos_2d_encoding((0, 2), 8),
-            r"a positive grid .*, got grid_size=\(0, 2\), dim=8",
+            "height must be a positive integer, got 0",
         ),
         (
             lambda p: p.resize_position_embedding(

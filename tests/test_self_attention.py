@@ -104,7 +104,7 @@ def test_large_scores_do_not_overflow(package):
     [
         (
             lambda p: p.attention_weights(torch.ones(2, 4), torch.ones(3, 5)),
-            r"queries and keys must have the same width, got q \(2, 4\), k \(3, 5\)",
+            r"q and k must have the same width, got \(2, 4\), \(3, 5\)",
         ),
         (
             lambda p: p.attention(*[torch.ones(2, 4)] * 3, mask=torch.eye(2) > 1),

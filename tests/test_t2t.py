@@ -286,7 +286,7 @@ def test_other_words_are_refused(package):
     build = partial(small, package)
     with pytest.raises(ValueError, match=r"performer or transformer.*got 'softmax'"):
         build("softmax")
-    with pytest.raises(ValueError, match=r"at least one split, got 'performer'"):
+    with pytest.raises(ValueError, match=r"at least one split, got \(\)"):
         build(splits=())
 
 

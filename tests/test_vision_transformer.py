@@ -4,6 +4,7 @@ import copy
 import io
 import math
 
+import einops
 import pytest
 import torch
 from hypothesis import given, settings
@@ -283,6 +284,18 @@ def test_it_exports_for_any_batch(package, pool):
     exported = torch.export.export(model, (images,), dynamic_shapes=batch).module()
     more = random_images(5)
     torch.testing.assert_close(exported(more), model(more))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_it_can_be_traced_with_its_checks_as_single_steps(package, pool):
+    """`torch.fx` cannot follow einops or the checks of shapes, but can record them."""
+    model, images = small(package, pool=pool), random_images()
+    steps = (einops.rearrange, einops.repeat, package.check_shape)
+    graph = torch.fx.Tracer(autowrap_functions=steps).trace(model)
+    traced = torch.fx.GraphModule(model, graph)
+    assert torch.equal(traced(images), model(images))
+    with pytest.raises(ValueError, match="expected images"):
+        traced(images[:, :, 1:])
 
 
 def test_construction_and_forward_are_silent_and_leave_no_trace(package, capsys):
