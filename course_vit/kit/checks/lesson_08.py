@@ -123,7 +123,7 @@ every_map.mistakes |= {
     ),
     "mlp-skipped: from the second block on the maps are off: attention is one half of a"
     " block. What does the other half add?": walk(
-        step=lambda block, x: block(x)
+        step=lambda block, x: x + block.attn(block.norm1(x))
     ),
     "left-in-eval: a model in training mode came back in eval mode: leave it as you"
     " found it": lambda model, images: attention_maps(model.eval(), images),

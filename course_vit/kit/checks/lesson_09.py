@@ -161,7 +161,7 @@ soft.mistakes |= {
     " guess first and then the truth, and the teacher is the truth"
     " here": lambda s, t, tau=3.0: soft_distillation(t, s, tau),
     "softmax-over-the-images: equal logits cost 0, but the probabilities sum to 1 over"
-    " the images: which axis of `b k` holds the classes?": loss(lambda tau: (2, 2, 1)),
+    " the images: which axis of `b k` holds the classes?": loss(dim=0),
     "tau-hard-coded: asked with tau=1, this is the loss at tau=3: which tau was"
     " given?": answers(loss(lambda tau: (3, 3, 9)), loss(lambda tau: (3, 3, tau**2))),
     "graph-cut-off: a student can learn from a tensor that remembers its logits; this"
@@ -202,7 +202,7 @@ soft.mistakes |= {
 # 9.3 How to ask a teacher
 
 
-def shy() -> nn.Sequential:
+def shy() -> nn.Module:
     """A small teacher: its answers depend on the company while it is in training."""
     torch.manual_seed(0)
     layers = nn.Flatten(), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3)
@@ -216,7 +216,7 @@ def moved(answer) -> float:
     """How far the running mean of a teacher moves while it is asked."""
     teacher = shy()
     answer(teacher, IMAGES)
-    return teacher[1].running_mean.abs().max().item()
+    return teacher.state_dict()["1.running_mean"].abs().max().item()
 
 
 @torch.no_grad()

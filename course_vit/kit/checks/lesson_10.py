@@ -198,7 +198,7 @@ path.mistakes |= {
     "scale-left-out: the scores are not scaled": layer(scale=lambda scale: 1.0),
     "scaled-twice: the scores are scaled twice: what does fused attention do with them"
     " already?": answers(
-        layer(scale=lambda scale: scale * 0.7),
+        layer(scale=lambda scale: scale * scale),
         layer(scale=lambda scale: scale * 6**-0.5),
     ),
     "scaled-after-softmax: the weights of a row sum to 0.30: it is the scores that are"
