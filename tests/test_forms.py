@@ -9,6 +9,7 @@ from house import NOTEBOOKS
 
 from course_vit.kit.exercises import mark
 from course_vit.kit.forms import FORMS, leave_blank, make_form
+from course_vit.kit.source import defined_names, missing_names
 
 each_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -61,6 +62,18 @@ def test_the_scan_sees_a_line_that_is_planted(path):
         secret = max(secret_lines(lesson, number), key=len)
         form.cells[-1].source += f"\n    {secret}"
         assert secret in leaks(lesson, form)[number]
+
+
+@each_lesson
+def test_no_cell_needs_an_answer_that_is_still_open(path):
+    """So a lesson can be read to its end without solving anything."""
+    still_open = set()
+    for cell in make_form(nbformat.read(path, as_version=4)).cells:
+        if mark(cell).get("role") == "solution":
+            still_open |= {name.partition(".")[0] for name in mark(cell)["blank"]}
+        elif cell.cell_type == "code" and not mark(cell):
+            assert not missing_names(cell.source) & still_open, cell.source
+            still_open -= defined_names(cell.source)
 
 
 @each_lesson
