@@ -1,8 +1,8 @@
 """Print the package: `notebooks/05_block.ipynb` is the source of `course_vit/block.py`.
 
 Cells that begin with `#| export` are printed in their order; a cell that cannot be part
-of a module is refused. No printed module is imported here, so a broken
-one can always be printed again.
+of a module is refused. No printed module is imported here, so a broken one can always
+be printed again.
 """
 
 import ast
@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def export(root: Path, check: bool = False) -> list[str]:
             title = docstring(path.name, cells[0]["source"])
             files[f"{path.stem[3:]}.py"] = module(title, exported)
     files["kit/solutions.py"] = solutions([*notebooks.values()])
-    files = {name: ruff(root / "course_vit" / name, files[name]) for name in files}
-    table_text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
-    files["kit/checks/exercises.json"] = table_text
+    files = ruff(root, files)
+    rows = json.dumps(table, indent=1, ensure_ascii=False)
+    files["kit/checks/exercises.json"] = f"{rows}\n"
     said = []
     for name, text in files.items():
         path = root / "course_vit" / name
@@ -137,18 +138,18 @@ def solutions(notebooks: list[list[Cell]]) -> str:
     return "\n".join([f'"""{title}\n\n{source}\n"""', *text])
 
 
-def ruff(path: Path, text: str) -> str:
-    """The same module without unused imports, the others sorted, and laid out."""
-    fix = ["check", "--exit-zero", "--fix"]
-    for arguments in ([*fix, "--select=F401"], [*fix, "--select=I"], ["format"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--quiet"]
-        run = subprocess.run(
-            [*command, f"--stdin-filename={path}", "-"],
-            input=text,
-            capture_output=True,
-            encoding="utf-8",
-        )
-        if run.returncode:
-            raise CourseError(f"ruff cannot print {path.name}: {run.stderr.strip()}")
-        text = run.stdout
-    return text
+def ruff(root: Path, files: dict[str, str]) -> dict[str, str]:
+    """The same modules without unused imports, the others sorted, and laid out."""
+    fix = ["check", "--exit-zero", "--fix", "--no-cache"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text.encode())
+        for arguments in ([*fix, "--select=F401"], [*fix, "--select=I"], ["format"]):
+            settings = f"--config={root / 'pyproject.toml'}"
+            command = [sys.executable, "-m", "ruff", *arguments, settings, folder]
+            done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+            if done.returncode:
+                raise CourseError(f"ruff cannot print the modules: {done.stderr}")
+        return {name: (Path(folder) / name).read_text("utf-8") for name in files}
