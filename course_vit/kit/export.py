@@ -13,6 +13,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from . import CourseError
 from .exercises import Cell, exercises, lessons, mark, read, written
@@ -31,7 +32,8 @@ def export(root: Path, check: bool = False) -> list[str]:
     """
     root = root.resolve()
     notebooks = {path: read(path) for path in lessons(root)}
-    files, table = {}, {}
+    files: dict[str, str] = {}
+    table: dict[str, dict[str, Any]] = {}
     for path, cells in notebooks.items():
         table |= exercises(path.stem[3:], cells)
         if exported := [cell for cell in cells if cell["source"].startswith(MARK)]:

@@ -77,7 +77,7 @@ def leave_blank(source: str, names: Collection[str]) -> str:
     found = [part for part in answers(ast.parse(source)) if part[0] in names]
     if missing := set(names) - {name for name, _ in found}:
         raise ValueError(f"no {', '.join(sorted(missing))} to leave blank in {source}")
-    for _, node in reversed(found):
+    for node in reversed(dict.fromkeys(node for _, node in found)):
         line, column, blank = node.lineno, node.col_offset, b"return ..."
         if isinstance(node, ast.FunctionDef):
             line, column, blank = without_body(node, lines)
@@ -93,15 +93,17 @@ def answers(node: ast.AST, inside: str = "") -> Iterator[tuple[str, Any]]:
     """All that can be left blank, in order, with its qualified name."""
     for part in ast.iter_child_nodes(node):
         match part:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            case ast.ClassDef(name=name):
+                yield from answers(part, f"{inside}{name}.")
+            case ast.FunctionDef(name=name):
                 yield inside + name, part
                 yield from answers(part, f"{inside}{name}.")
             case ast.Return():
                 yield f"{inside}return", part
             case ast.Assign(targets=[target, *_]):
-                names = target.elts if isinstance(target, ast.Tuple) else [target]
-                for name in names:
-                    yield inside + ast.unparse(name), part
+                targets = target.elts if isinstance(target, ast.Tuple) else [target]
+                for target in targets:
+                    yield inside + ast.unparse(target), part
             case _:
                 yield from answers(part, inside)
 
@@ -113,14 +115,11 @@ def without_body(
     statement = function.body[0]
     first = statement.lineno - 1
     if ast.get_docstring(function):
-        first = statement.end_lineno
+        first = statement.end_lineno or first
     while lines[first - 1].strip().startswith(b"#"):
         first -= 1
     indent = b" " * statement.col_offset
-    steps = [line.strip() for line in lines[first : function.end_lineno]]
-    steps = [step for step in steps if step.startswith(b"#")]
-    return (
-        first + 1,
-        0,
-        b"\n".join(indent + line for line in [*steps, b"raise NotImplementedError"]),
-    )
+    kept = [line.strip() for line in lines[first : function.end_lineno]]
+    kept = [line for line in kept if line.startswith(b"#")]
+    kept.append(b"raise NotImplementedError")
+    return first + 1, 0, b"\n".join(indent + line for line in kept)

@@ -83,18 +83,19 @@ def check_package(
 
 
 def suspected(workbook: Workbook, module: str, failed: list[Case]) -> list[str]:
-    """The learner's definitions that failed tests name, each with its exercise.
+    """The learner's definitions that may be wrong, each with its exercise.
 
-    If they name none, all that the learner wrote for the module.
+    These are the ones of the module that failed tests name, else any that they name,
+    else all of the module.
     """
-    notes = workbook.notes().items()
-    own = [
-        (name, number, note) for number, note in notes for name in note.get("own", ())
-    ]
     text = "\n".join(case.failure for case in failed)
-    named = [one for one in own if re.search(rf"\b{one[0]}\b", text)]
-    inside = [one for one in own if one[2]["module"] == module]
-    return [f"exercise {number} `{name}`" for name, number, _ in named or inside]
+    here, named = [], []
+    for number, note in workbook.notes().items():
+        for name in note.get("own", ()):
+            one = f"exercise {number} `{name}`"
+            here += [one] if note["module"] == module else []
+            named += [one] if re.search(rf"\b{name}\b", text) else []
+    return [one for one in named if one in here] or named or here
 
 
 def whose(workbook: Workbook, module: str) -> str:
