@@ -142,15 +142,15 @@ def solutions(notebooks: list[list[Cell]]) -> str:
 
 def ruff(root: Path, files: dict[str, str]) -> dict[str, str]:
     """The same modules without unused imports, the others sorted, and laid out."""
-    fix = ["check", "--exit-zero", "--fix", "--no-cache"]
+    fix = ["check", "--exit-zero", "--fix"]
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             path = Path(folder) / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(text.encode())
         for arguments in ([*fix, "--select=F401"], [*fix, "--select=I"], ["format"]):
-            settings = f"--config={root / 'pyproject.toml'}"
-            command = [sys.executable, "-m", "ruff", *arguments, settings, folder]
+            settings = f"--config={root / 'pyproject.toml'}", "--no-cache"
+            command = [sys.executable, "-m", "ruff", *arguments, *settings, folder]
             done = subprocess.run(command, cwd=root, capture_output=True, text=True)
             if done.returncode:
                 raise CourseError(f"ruff cannot print the modules: {done.stderr}")
