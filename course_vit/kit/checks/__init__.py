@@ -6,7 +6,7 @@ says of an exercise stands in its notebook, and is printed into `exercises.json`
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,7 +48,8 @@ class Exercise:
     """What the course knows of an exercise.
 
     `misconceptions` are names of known wrong ideas, each with the belief behind it;
-    `judge` takes an answer and raises NotYet if it is wrong.
+    `judge` takes an answer and raises NotYet if it is wrong. A right answer defines
+    `names` in a `module` of `my_vit`.
     """
 
     title: str
@@ -60,6 +61,8 @@ class Exercise:
     reason: str
     misconceptions: Mapping[str, str]
     judge: Callable[[Any], None]
+    module: str = ""
+    names: Sequence[str] = ()
 
 
 EXERCISES: dict[str, Exercise] = {}
