@@ -9,6 +9,7 @@ from house import NOTEBOOKS
 
 from course_vit.kit.exercises import mark
 from course_vit.kit.forms import FORMS, leave_blank, make_form
+from course_vit.kit.source import defined_names, missing_names
 
 each_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -38,29 +39,45 @@ def secret_lines(lesson, number):
     }
 
 
-def leaks(lesson, form):
-    """Solution lines that stand in a form of the lesson, by exercise."""
-    text = set().union(*(lines(cell.source) for cell in form.cells))
+def secrets(lesson):
+    """The secret lines of every exercise, by number."""
     numbers = dict.fromkeys(mark(cell).get("exercise") for cell in lesson.cells)
-    found = {n: secret_lines(lesson, n) & text for n in numbers if n}
-    return {number: lines for number, lines in found.items() if lines}
+    return {number: secret_lines(lesson, number) for number in numbers if number}
+
+
+def leaks(secret, form):
+    """Solution lines that are written in a form of the lesson, by exercise."""
+    text = set().union(*(lines(cell.source) for cell in form.cells))
+    return {number: told & text for number, told in secret.items() if told & text}
 
 
 @each_lesson
 def test_no_line_of_a_solution_is_in_the_learners_form(path):
     lesson = nbformat.read(path, as_version=4)
-    assert leaks(lesson, make_form(lesson)) == {}
+    assert leaks(secrets(lesson), make_form(lesson)) == {}
 
 
 @each_lesson
 def test_the_scan_sees_a_line_that_is_planted(path):
     lesson = nbformat.read(path, as_version=4)
-    numbers = dict.fromkeys(mark(cell).get("exercise") for cell in lesson.cells)
-    for number in filter(None, numbers):
-        form = make_form(lesson)
-        secret = max(secret_lines(lesson, number), key=len)
-        form.cells[-1].source += f"\n    {secret}"
-        assert secret in leaks(lesson, form)[number]
+    secret, form = secrets(lesson), make_form(lesson)
+    last = form.cells[-1].source
+    for number, told in secret.items():
+        planted = max(told, key=len)
+        form.cells[-1].source = f"{last}\n    {planted}"
+        assert planted in leaks(secret, form)[number]
+
+
+@each_lesson
+def test_no_cell_needs_an_answer_that_is_still_open(path):
+    """So a lesson can be read to its end without solving anything."""
+    still_open = set()
+    for cell in make_form(nbformat.read(path, as_version=4)).cells:
+        if mark(cell).get("role") == "solution":
+            still_open |= {name.partition(".")[0] for name in mark(cell)["blank"]}
+        elif cell.cell_type == "code" and not mark(cell):
+            assert not missing_names(cell.source) & still_open, cell.source
+            still_open -= defined_names(cell.source)
 
 
 @each_lesson
@@ -166,9 +183,22 @@ def test_a_value_and_a_returned_value_become_an_ellipsis():
     assert blanked("answer") == (["answer = (1, 2)"], ["answer = ..."])
     assert blanked("count.total")[1] == ["    total = ..."]
     assert blanked("count.c")[1] == ["    a, c = ..."]
+    assert blanked("count.a", "count.c")[1] == ["    a, c = ..."]
     assert blanked("count.return") == (["    return total * c"], ["    return ..."])
 
 
+def test_an_answer_on_several_lines_goes_whole_and_columns_count_letters():
+    source = (
+        "é = (\n    1\n)  # why\n\n\ndef f(\n    x,\n):\n    # step\n    return x\n"
+    )
+    assert leave_blank(source, ["é", "f"]) == (
+        "é = ...  # why\n\n\n"
+        "def f(\n    x,\n):\n    # step\n    raise NotImplementedError\n"
+    )
+
+
 def test_a_name_that_does_not_occur_is_refused():
+    with pytest.raises(ValueError, match="no Layer to leave blank"):
+        leave_blank(SOURCE, ["Layer"])
     with pytest.raises(ValueError, match=r"no count\.missing to leave blank"):
         leave_blank(SOURCE, ["count.missing", "answer"])

@@ -1,6 +1,7 @@
 """The printed modules: who imports whom, docstrings, sizes."""
 
 import ast
+import re
 import sys
 
 import pytest
@@ -79,6 +80,25 @@ def test_imports_follow_the_arrows_of_the_house(module, tree):
     allowed = set(MAY_IMPORT[module.stem].split()) | sys.stdlib_module_names
     extra = sorted(set(imports(tree)) - allowed)
     assert not extra, f"{module.name} may import {MAY_IMPORT[module.stem]}, not {extra}"
+
+
+# What a constant may call: nothing that takes time, reads a file or draws numbers.
+TABLES = r"dict|enumerate|float|frozenset|list|range|set|tuple|zip|.*\.items"
+
+
+def test_nothing_runs_at_import_but_tables(tree):
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            parts = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+            for part in node.body:
+                text = isinstance(getattr(part, "value", None), ast.Constant)
+                assert text or isinstance(part, parts | ast.Pass), ast.unparse(part)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            name = ast.unparse(getattr(node, "targets", [node])[0]).partition(":")[0]
+            assert name == "__all__" or name.strip("_")[0].isupper(), name
+            for part in ast.walk(node):
+                if isinstance(part, ast.Call):
+                    assert re.fullmatch(TABLES, ast.unparse(part.func)), name
 
 
 def test_every_public_name_has_a_docstring(tree):

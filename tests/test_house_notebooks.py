@@ -61,6 +61,10 @@ def test_the_numbers_of_the_lessons_have_no_gap():
     assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(len(NOTEBOOKS)))
 
 
+def test_every_lesson_has_a_name_of_its_own():
+    assert len({path.stem[3:] for path in NOTEBOOKS}) == len(NOTEBOOKS), "one module"
+
+
 def test_the_file_is_valid_and_small(lesson):
     nbformat.validate(lesson.notebook)
     assert lesson.path.stat().st_size < 1_500_000, "draw fewer or simpler figures"
@@ -141,6 +145,12 @@ def test_code_cells_are_plain_python_of_at_most_40_lines(lesson):
         tree = ast.parse(cell.source)  # a magic, %time or !ls, is a SyntaxError
         assert lines_that_count(tree) <= 40, f"split this cell: {cell.source}"
         assert not cell.source.rstrip().endswith(";"), f"end without `;`: {cell.source}"
+
+
+def test_a_mark_of_the_export_is_the_first_line_of_its_cell(lesson):
+    for cell in lesson.code:
+        rest = cell.source.removeprefix("#| export\n")
+        assert not re.search(r"^\s*#\s*\|", rest, re.M), f"no such mark: {cell.source}"
 
 
 # As a text

@@ -1,28 +1,30 @@
 """An automatic learner: from `course-vit start` to the last check, in a real kernel.
 
-It reads a lesson to its end first, with every blank left as it is: nobody may be stuck.
-Then it goes back, and at each exercise tries a listed wrong answer and writes the
-solution.
+It runs the exercises and the cells that they need. Everything else in a lesson runs as
+in the solved notebook, because no cell needs an open answer (`test_forms.py`). At first
+it leaves every blank as it is. Then it goes back, and at each exercise tries a listed
+wrong answer and writes the solution.
 """
 
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import nbformat
 import pytest
-from house import NOTEBOOKS, ROOT
+from house import MODULES, NOTEBOOKS, ROOT
 from nbclient import NotebookClient
 
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.exercises import mark
 from course_vit.kit.forms import on_my_vit
+from course_vit.kit.source import defined_names, missing_names
 
 in_order = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 TRY_WRONG = """
-from checks.lesson_{lesson} import WRONG
-check("{number}", next(answer for number, answer, *_ in WRONG if number == "{number}"))
+from course_vit.kit.checks import judge_of
+mistake = next(iter(judge_of("{number}").known().values()))
+check("{number}", mistake.answers[0])
 """
 
 
@@ -42,22 +44,34 @@ def workbook(tmp_path_factory):
     return folder
 
 
-@contextmanager
-def kernel_of(notebook, folder):
-    """A kernel in the workbook; gives a function that runs a cell."""
-    where = {"metadata": {"path": str(folder)}}
+@pytest.fixture(scope="module")
+def run(workbook):
+    """Runs a cell in a kernel in the workbook, and gives its outputs."""
+    notebook = nbformat.v4.new_notebook()
+    where = {"metadata": {"path": str(workbook)}}
     client = NotebookClient(notebook, timeout=300, allow_errors=True, resources=where)
     paths = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": paths, "COURSE_VIT_QUIET": "1"}
+
+    def run(source):
+        cell = nbformat.v4.new_code_cell(source)
+        notebook.cells.append(cell)
+        client.execute_cell(cell, len(notebook.cells) - 1)
+        return cell.outputs
+
     with client.setup_kernel(env=env):
-
-        def run(source):
-            cell = nbformat.v4.new_code_cell(source)
-            notebook.cells.append(cell)
-            client.execute_cell(cell, len(notebook.cells) - 1)
-            return cell.outputs
-
         yield run
+
+
+def needed(cells):
+    """The exercises of a lesson, and the cells that define what these cells use."""
+    names, found = set(), []
+    for cell in reversed(cells):
+        role = cell.metadata.get("course_vit", {}).get("role")
+        if role or defined_names(cell.source) & names:
+            names |= missing_names(cell.source)
+            found.insert(0, cell)
+    return found
 
 
 def refused(outputs):
@@ -78,39 +92,45 @@ def well(outputs):
 
 
 @in_order
-def test_a_learner_works_through_the_lesson(workbook, path):
+def test_a_learner_works_through_the_lesson(workbook, run, path):
     solutions = {
         mark(cell)["exercise"]: on_my_vit(cell.source)
         for cell in nbformat.read(path, as_version=4).cells
         if mark(cell).get("role") == "solution"
     }
     notebook = nbformat.read(workbook / path.name, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    with kernel_of(notebook, workbook) as run:
-        for cell in cells:
-            if mark(cell).get("role") == "check":
-                assert "blank is still empty" in refused(run(cell.source))
-            else:
-                well(run(cell.source))
-        for cell, following in zip(cells, [*cells[1:], None], strict=True):
-            if mark(cell).get("role") != "check":
-                continue
-            number = mark(cell)["exercise"]
-            refused(run(TRY_WRONG.format(lesson=path.name[:2], number=number)))
-            well(run(solutions[number]))
-            (verdict,) = well(run(cell.source))
-            text = verdict.data["text/markdown"]
-            assert text.startswith(f"**ok {number}** {EXERCISES[number].title}")
-            assert EXERCISES[number].reason in text
-            assert "keeps what it has" not in text
-            if following and following.source.startswith("# Yours once it has passed"):
-                well(run(following.source))
+    cells = needed([cell for cell in notebook.cells if cell.cell_type == "code"])
+    run("%reset -f")
+    for cell in cells:
+        if mark(cell).get("role") == "check":
+            assert "blank is still empty" in refused(run(cell.source))
+        else:
+            well(run(cell.source))
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        if mark(cell).get("role") != "check":
+            continue
+        number = mark(cell)["exercise"]
+        refused(run(TRY_WRONG.format(number=number)))
+        well(run(solutions[number]))
+        (verdict,) = well(run(cell.source))
+        text = verdict.data["text/markdown"]
+        assert text.startswith(f"**ok {number}** {EXERCISES[number].title}")
+        assert EXERCISES[number].reason in text
+        assert "keeps what it has" not in text
+        if following and following.source.startswith("# Yours once it has passed"):
+            well(run(following.source))
 
 
 def test_in_the_end_all_is_passed_and_the_learners_own(workbook):
     said = course_vit("progress", workbook)
     assert "open" not in said
     assert "all have passed" in said
-    said = course_vit("check", workbook)
-    for own in ("patchify", "attention_weights, attention", "MultiHeadAttention"):
-        assert f"yours: {own}" in said
+    said = course_vit("check", "--lesson", 3, workbook)
+    assert "yours: attention_weights, attention" in said
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_solutions_of_the_course_make_the_package_of_the_course(workbook, path):
+    """So the tests that the package passes hold for the learner's, too."""
+    mine = (workbook / "my_vit" / path.name).read_text(encoding="utf-8")
+    assert mine.partition('"""\n')[2] == path.read_text("utf-8").partition('"""\n')[2]

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from house import NOTEBOOKS, ROOT
 from safetensors.torch import save_file
 
 from course_vit import create_model
-from course_vit.kit import checks, workbook
+from course_vit.kit import CourseError, checks, workbook
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.cli import main
-from course_vit.kit.forms import EXTRA
+from course_vit.kit.testing import check_package, run
 from course_vit.kit.workbook import Workbook, WorkbookError
 
 
@@ -56,9 +55,12 @@ def cell(tmp_path):
 
 
 def contents(folder):
-    """What is in the files of a folder; Python's caches do not count."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {p: p.read_bytes() for p in files if p.parent.name != "__pycache__"}
+    """All files by their place in the folder, but for compiled text."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
 
 
 # Made once, never overwritten
@@ -117,9 +119,7 @@ def test_a_start_that_was_interrupted_is_finished_by_the_next(
     assert not written[-1].exists()
     monkeypatch.undo()
     mine.start()
-    assert {
-        p.relative_to(mine.folder): c for p, c in contents(mine.folder).items()
-    } == {p.relative_to(fresh): c for p, c in contents(fresh).items()}
+    assert contents(mine.folder) == contents(fresh)
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path):
@@ -301,10 +301,7 @@ def test_what_fails_inside_the_module_is_taken_back(mine, cell, monkeypatch):
     before = contents(mine.folder / "my_vit")
     verdict = workbook.check("3.1", cell("def look(x): return x")["look"])
     assert "not inside a module (name 'helper' is not defined)" in verdict.text
-    after = contents(mine.folder / "my_vit")
-    assert {p: c for p, c in after.items() if p.suffix == ".py"} == {
-        p: c for p, c in before.items() if p.suffix == ".py"
-    }
+    assert contents(mine.folder / "my_vit") == before
 
 
 def test_a_wrong_answer_leaves_no_trace(mine):
@@ -346,18 +343,18 @@ def test_catching_up_begins_a_lesson_and_names_what_is_lent(tmp_path, capsys):
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
     assert main(["catch-up", "99", str(tmp_path)]) == 1
-    assert "choose a lesson from 0, 1" in capsys.readouterr().err
+    assert "there is no lesson 99: choose one from 0 to 13" in capsys.readouterr().err
 
 
 def test_without_a_workbook_there_is_no_progress(tmp_path, capsys):
     for command in ("progress", "check"):
         assert main([command, str(tmp_path)]) == 1
-        assert "no workbook" in capsys.readouterr().err
+        assert "there is no workbook" in capsys.readouterr().err
 
 
 def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(workbook, "COURSE", tmp_path)
-    with pytest.raises(WorkbookError, match="lessons are not beside the package"):
+    with pytest.raises(CourseError, match="notebooks has no lessons"):
         Workbook(tmp_path / "workbook").start()
     assert not (tmp_path / "workbook").exists()
 
@@ -365,35 +362,75 @@ def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch
 def test_what_passes_its_check_passes_the_tests_of_the_course(mine):
     """Another right answer to every exercise in place of the course's own."""
     package, modules = mine.folder / "my_vit", set()
-    for number in EXERCISES:
-        module, names = workbook.place(number)
-        if names and module != EXTRA:
+    for number, known in EXERCISES.items():
+        if known.names and known.module != "exercises":
             lesson = f"checks.lesson_{int(number.partition('.')[0]):02d}"
-            last = f"[answer for n, answer in RIGHT if n == {number!r}][-1]"
-            with (package / f"{module}.py").open("a") as file:
-                file.write(f"\nfrom {lesson} import RIGHT\n{names[0]} = {last}\n")
-            modules.add(module)
+            other = f"{known.names[0]} = RIGHT[{number!r}][-1]"
+            with (package / f"{known.module}.py").open("a") as file:
+                file.write(f"\nfrom {lesson} import RIGHT\n{other}\n")
+            modules.add(known.module)
     tests = [ROOT / "tests" / f"test_{module}.py" for module in sorted(modules)]
-    passed, failed, output = mine.run(tests)
-    assert not failed, output
-    assert len(passed) > 200
+    cases, output = run(mine.folder, tests)
+    assert not [case for case in cases if case.failure], output
+    assert len(cases) > 200
 
 
-def test_the_tests_of_the_course_see_a_learners_mistake(mine, cell, monkeypatch):
-    workbook.check("3.1", cell("def look(x): return (x @ x.T).softmax(-1)")["look"])
-    note = {
-        "module": "encoder_block",
-        "own": {"drop_path_rates": "drop_path_rates = None\n"},
-    }
-    notes = mine.notes() | {"5.4": note}
+def own_and_wrong(mine, number, name, text):
+    """A workbook in which a definition of the learner is wrong, as if it had passed."""
+    module = EXERCISES[number].module
+    notes = mine.notes() | {number: {"module": module, "own": {name: text}}}
     (mine.folder / "progress.json").write_text(json.dumps(notes))
-    (mine.folder / "my_vit" / "encoder_block.py").unlink()
+    (mine.folder / "my_vit" / f"{module}.py").unlink()
     mine.start()
+
+
+def test_a_failing_test_names_the_exercise_in_a_sentence(mine, monkeypatch, capsys):
+    drop_path = """
+    class DropPath(nn.Module):
+        def __init__(self, drop_prob):
+            super().__init__()
+
+        def forward(self, x):
+            return 2 * x
+    """
+    own_and_wrong(mine, "5.3", "DropPath", textwrap.dedent(drop_path).lstrip())
     monkeypatch.chdir(mine.folder.parent)
-    well, said = Workbook(Path(mine.folder.name)).test(5)
-    text = "\n".join(said)
-    assert not well
-    assert "yours: drop_path_rates; the course's: Mlp, DropPath, Block" in text
-    assert "FAILED tests/test_encoder_block.py" in text
-    with pytest.raises(WorkbookError, match="lesson 0 gives no module"):
-        mine.test(0)
+    assert main(["check", "--lesson", "5", mine.folder.name]) == 1
+    _, count, whose, said, todo = capsys.readouterr().out.splitlines()
+    passed, total = count.split()[1], count.split()[3]
+    failed = int(total) - int(passed)
+    assert "yours: DropPath; the course's: Mlp, drop_path_rates, Block" in whose
+    assert said.startswith(
+        f"lesson 5, exercise 5.3 `DropPath`: {failed} of {total} tests fail; "
+        "the first is '"
+    )
+    assert "Error" in said or "assert" in said
+    assert todo == "course-vit check --lesson 5 --verbose shows all that pytest says"
+
+
+def test_a_change_by_hand_that_breaks_a_module_is_shown(mine, capsys):
+    with (mine.folder / "my_vit" / "patch_embedding.py").open("a") as file:
+        file.write("def (:\n")
+    assert main(["check", "--lesson", "1", "--verbose", str(mine.folder)]) == 1
+    said = capsys.readouterr().out
+    assert "lesson 1: " in said
+    assert "SyntaxError" in said
+    assert "short test summary" in said
+
+
+def test_a_lesson_without_tests_is_named(mine):
+    with pytest.raises(WorkbookError, match="lesson 0 makes no module"):
+        check_package(mine, 0)
+    with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 13"):
+        check_package(mine, 99)
+
+
+def test_a_module_is_read_afresh_though_size_and_second_are_the_same(mine, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    module = mine.folder / "my_vit" / "exercises.py"
+    for value in (1, 2):
+        workbook.write(module, f"answer = {value}\n".encode())
+        os.utime(module, (0, 0))
+        workbook.forget()
+        assert importlib.import_module("my_vit.exercises").answer == value
+    assert (module.parent / "__pycache__").exists()

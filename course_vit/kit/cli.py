@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import CourseError
-from .export import ExportError, export, find_root
+from .export import export
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,17 +27,13 @@ def parser() -> argparse.ArgumentParser:
     about = "print the modules of course_vit/ from the notebooks"
     command = commands.add_parser("export", help=about, description=about)
     command.add_argument(
-        "notebooks",
-        nargs="*",
-        type=Path,
-        metavar="NOTEBOOK",
-        help="default: all of them",
-    )
-    command.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 if out of step"
     )
     command.add_argument(
-        "--root", type=Path, default=Path(), help="the folder of the course"
+        "--root",
+        type=Path,
+        default=Path(),
+        help="the folder of the course (default: this one)",
     )
     command.set_defaults(run=run_export)
 
@@ -99,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--lesson", type=int, metavar="N", help="the tests of lesson N (default: all)"
     )
+    command.add_argument(
+        "--verbose", action="store_true", help="also print what pytest prints"
+    )
     for command in commands.choices.values():
         if command.get_default("run") is run_workbook:
             command.add_argument(
@@ -120,12 +119,7 @@ def positive(text: str) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    root = find_root(options.root)
-    for notebook in options.notebooks:
-        if not notebook.is_file() or notebook.resolve().parent != root / "notebooks":
-            place = root / "notebooks"
-            raise ExportError(f"expected notebooks in {place}, got {notebook}")
-    said = export(root, options.notebooks, options.check)
+    said = export(options.root, options.check)
     print("\n".join(said) or "every module is what its notebook prints")
     return 1 if options.check and said else 0
 
@@ -159,7 +153,9 @@ def run_workbook(options: argparse.Namespace) -> int:
         case "progress":
             said = workbook.progress()
         case "check":
+            from .testing import check_package
+
             print("running the tests of course_vit on my_vit ...", flush=True)
-            well, said = workbook.test(options.lesson)
+            well, said = check_package(workbook, options.lesson, options.verbose)
     print("\n".join(said))
     return 0 if well else 1

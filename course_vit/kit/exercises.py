@@ -1,74 +1,113 @@
-"""What the lessons say of their exercises: title, kind, minutes, hints, the reason.
+"""Read the lessons: their cells, and what they say of their exercises.
 
 The cells of an exercise are marked in their metadata, `course_vit`: its number
 (`exercise`), `kind`, `role` (question, solution, check, reason) and, in a solution,
-which names the learner's form leaves `blank`. All else stands in the text.
+which names the learner's form leaves `blank`. Everything else is in the text.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-DIFFICULTIES = ("easy", "medium", "hard")
+from . import CourseError
+
+Cell = dict[str, Any]
 HEADING = re.compile(
     r"### Exercise (?P<number>\d+\.\d+) "
-    rf"\((?P<minutes>\d+) min, (?P<difficulty>{'|'.join(DIFFICULTIES)})\) "
-    r"(?P<title>.+)\n"
+    r"\((?P<minutes>\d+) min, (?P<difficulty>easy|medium|hard)\) (?P<title>.+)\n"
 )
 FOLD = re.compile(r"<details><summary>(.*?)</summary>\s*(.*?)\s*</details>", re.DOTALL)
 
 
-def mark(cell: dict[str, Any]) -> dict[str, Any]:
+def lessons(course: Path) -> list[Path]:
+    """The notebooks of a course in order, by names such as `05_encoder_block.ipynb`."""
+    notebooks = sorted((course / "notebooks").glob("*.ipynb"))
+    found = [path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem)]
+    if not found:
+        raise CourseError(
+            f"{course / 'notebooks'} has no lessons: go to the folder of the course, "
+            "and if it is not installed from there, run pip install -e ."
+        )
+    return found
+
+
+def read(notebook: Path) -> list[Cell]:
+    """The cells of a lesson, each with its `place` and `section`; code with its `body`.
+
+    Raises CourseError for a file that is not a notebook or a cell that is not Python.
+    """
+    place, section, number = f"notebooks/{notebook.name}", "", 0
+    try:
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        for cell in cells:
+            source = cell["source"] = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                number += 1
+                place = f"notebooks/{notebook.name}, code cell {number}"
+                cell["body"] = ast.parse(source).body
+            else:
+                section = [section, *re.findall(r"^## +(.*\S)", source, re.M)][-1]
+            cell |= {"place": place, "section": section}
+    except SyntaxError as error:
+        line = f"line {error.lineno} ({(error.text or '').strip()})"
+        raise CourseError(f"{place}, {line}: not Python ({error.msg})") from None
+    except (ValueError, KeyError, TypeError):
+        raise CourseError(f"{place} is not a notebook: save it again") from None
+    return cells
+
+
+def mark(cell: Cell) -> dict[str, Any]:
     """The mark of a cell, empty if it belongs to no exercise."""
     found = cell["metadata"].get("course_vit", {})
     return found if "exercise" in found else {}
 
 
-def exercises(notebook: Path) -> dict[str, dict[str, Any]]:
-    """What a notebook says of each of its exercises, by number.
+def written(solution: Cell) -> list[str]:
+    """The functions and classes that the learner writes in a solution cell."""
+    blank = {name.partition(".")[0] for name in mark(solution)["blank"]}
+    kinds = ast.FunctionDef | ast.ClassDef
+    definitions = [node for node in solution["body"] if isinstance(node, kinds)]
+    return [node.name for node in definitions if node.name in blank]
 
-    Raises ValueError, with the cell's first line, if a question is not written as such.
+
+def exercises(lesson: str, cells: list[Cell]) -> dict[str, dict[str, Any]]:
+    """What a lesson says of each of its exercises, by number.
+
+    The learner's definitions, `names`, go into one `module` of `my_vit`: that of the
+    lesson if it exports them, otherwise `exercises`. Raises CourseError if a question
+    does not begin with its heading.
     """
-    said: dict[str, dict[str, Any]] = {}
-    section = ""
-    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
-        source, found = "".join(cell["source"]), mark(cell)
-        if cell["cell_type"] == "markdown":
-            section = [section, *re.findall(r"^## +(.*\S)", source, re.MULTILINE)][-1]
-        if not found:
-            continue
-        folds = FOLD.findall(source)
-        number = found["exercise"]
-        if found["role"] == "question":
+    table: dict[str, dict[str, Any]] = {}
+    for cell in filter(mark, cells):
+        number, role = mark(cell)["exercise"], mark(cell)["role"]
+        source, folds = cell["source"], FOLD.findall(cell["source"])
+        if role == "question":
             heading = HEADING.match(source)
             if not heading or heading["number"] != number:
-                first = source.partition("\n")[0]
-                rule = f"### Exercise {number} (5 min, easy) Title"
-                raise ValueError(f"{notebook.name}: begin with {rule!r}, got {first!r}")
-            said[number] = {
+                raise CourseError(
+                    f"{cell['place']}: begin with '### Exercise {number} (5 min, easy) "
+                    f"Title', got {source.partition(chr(10))[0]!r}"
+                )
+            table[number] = {
                 "title": heading["title"].strip(),
-                "kind": found["kind"],
+                "kind": mark(cell)["kind"],
                 "minutes": int(heading["minutes"]),
                 "difficulty": heading["difficulty"],
-                "section": section,
+                "section": cell["section"],
                 "hints": [one_line(text) for title, text in folds if "Hint" in title],
-                "reason": "",
             }
-        if found["role"] == "reason":
-            said[number]["reason"] = "\n\n".join(text for _, text in folds)
-    return said
+        if role == "solution" and (names := written(cell)):
+            exported = source.startswith("#| export\n")
+            module = lesson if exported else "exercises"
+            table[number] |= {"module": module, "names": names}
+        if role == "reason":
+            table[number]["reason"] = "\n\n".join(text for _, text in folds)
+    return table
 
 
 def one_line(text: str) -> str:
     """A paragraph without its line breaks; blank lines between paragraphs stay."""
     paragraphs = re.split(r"\n\s*\n", text)
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def print_table(notebooks: list[Path]) -> str:
-    """The text of `checks/exercises.json`, the exercises of all notebooks in order."""
-    table: dict[str, dict[str, Any]] = {}
-    for notebook in notebooks:
-        table |= exercises(notebook)
-    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"

@@ -6,155 +6,120 @@ of them work on `my_vit`, the package that grows with the exercises.
 
 import ast
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import deepcopy
+from typing import Any
 
-import libcst as cst
-import libcst.matchers as m
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
+from .checks import EXERCISES
 from .exercises import mark
 
 FORMS = ("blanks", "live", "solved")
-EXTRA = "exercises"  # the module of my_vit for what no lesson exports
 
 
 def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
     """A lesson in another form, to be worked in beside `my_vit`.
 
-    `blanks`: every answer is left out, and a cell behind its check goes on with what
-    stands in `my_vit`. `live`: the same blanks, each with the answer folded behind it.
-    `solved`: the lesson as it is. Raises ValueError for another form.
+    `blanks`: every answer is left out, and a cell after its check goes on with what
+    `my_vit` has. `live`: the same blanks, each followed by its folded answer.
+    `solved`: the lesson as it is. Raises ValueError for any other form.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     made = deepcopy(lesson)
     made.cells = []
-    for original in lesson.cells:
-        cell, role = deepcopy(original), mark(original).get("role")
+    for cell in deepcopy(lesson.cells):
+        role = mark(cell).get("role")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = on_my_vit(cell.source)
-            if not cell.source:
-                continue  # it held a mark of the export only
         if role == "solution" and form != "solved":
-            solution, blank = original, deepcopy(cell)
+            blank, solution_id = deepcopy(cell), cell.id
             blank.source = leave_blank(cell.source, mark(cell)["blank"])
             made.cells.append(blank)
-            cell.id = f"{cell.id}-solved"
+            cell.id = f"{solution_id}-solved"
             cell.metadata["jupyter"] = {"source_hidden": True}
-        if form == "blanks" and role in ("solution", "reason"):
-            continue
-        made.cells.append(cell)
-        if form == "blanks" and role == "check" and definitions(solution):
-            made.cells.append(go_on(solution, lesson))
+        if form != "blanks" or role not in ("solution", "reason"):
+            made.cells.append(cell)
+        if form == "blanks" and role == "check":
+            made.cells += go_on(mark(cell)["exercise"], f"{solution_id}-go-on")
     return made
 
 
 def on_my_vit(source: str) -> str:
-    """The same code, with the lessons imported from `my_vit`; export marks are gone."""
-    source = re.sub(r"^#\| .*\n?", "", source)
+    """The same code without export marks, with the lessons imported from `my_vit`."""
+    source = source.removeprefix("#| export\n")
     source = source.replace("course_vit.kit.checks", "course_vit.kit.workbook")
     imports = r"^(\s*)(from|import) course_vit\b(?!\.kit)"
     return re.sub(imports, r"\1\2 my_vit", source, flags=re.MULTILINE)
 
 
-def go_on(solution: NotebookNode, lesson: NotebookNode) -> NotebookNode:
-    """A cell with which a lesson goes on, whether its exercise is solved or not."""
+def go_on(exercise: str, cell_id: str) -> list[NotebookNode]:
+    """A cell that goes on with what an exercise defines, solved or not, if it does."""
+    if not (names := ", ".join(EXERCISES[exercise].names)):
+        return []
     said = "# Yours once it has passed, until then the course's: nobody is stuck."
-    names = ", ".join(definitions(solution))
-    source = f"{said}\nfrom my_vit.{home(solution, lesson)} import {names}"
-    cell = new_code_cell(source, metadata={"course_vit": {"role": "go on"}})
-    cell.id = f"{solution.id}-go-on"
-    return cell
-
-
-def definitions(solution: NotebookNode) -> list[str]:
-    """The functions and classes that the learner writes in a solution cell."""
-    blank = {name.partition(".")[0] for name in mark(solution)["blank"]}
-    kinds = ast.FunctionDef | ast.ClassDef
-    body = ast.parse(solution.source).body
-    return [
-        node.name for node in body if isinstance(node, kinds) and node.name in blank
-    ]
-
-
-def home(solution: NotebookNode, lesson: NotebookNode) -> str:
-    """The module of my_vit in which a solution has its place."""
-    if not solution.source.startswith("#| export"):
-        return EXTRA
-    sources = "\n".join(cell.source for cell in lesson.cells)
-    return re.findall(r"^#\| default_exp (\w+)", sources, re.MULTILINE)[0]
+    source = f"{said}\nfrom my_vit.{EXERCISES[exercise].module} import {names}"
+    mark = {"course_vit": {"role": "go on"}}
+    return [new_code_cell(source, id=cell_id, metadata=mark)]
 
 
 def leave_blank(source: str, names: Collection[str]) -> str:
     """A solution without its answers; everything else stays as it is, to the byte.
 
-    `f` or `C.f` names a function, whose body goes but for docstring and comments on
+    `f` or `C.f` names a function, of which the docstring stays and the comments on
     lines of their own; `f.x` (or `x`) an assignment, whose value becomes `...`;
     `f.return` a returned value. Raises ValueError for a name that does not occur.
     """
-    blanker = Blanker(names)
-    blanked = cst.parse_module(source).visit(blanker).code
-    if missing := set(names) - blanker.found:
+    lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
+    found = [part for part in answers(ast.parse(source)) if part[0] in names]
+    if missing := set(names) - {name for name, _ in found}:
         raise ValueError(f"no {', '.join(sorted(missing))} to leave blank in {source}")
-    return blanked
+    for node in reversed(dict.fromkeys(node for _, node in found)):
+        line, column, blank = node.lineno, node.col_offset, b"return ..."
+        if isinstance(node, ast.FunctionDef):
+            line, column, blank = without_body(node, lines)
+        elif isinstance(node, ast.Assign):
+            target = node.targets[-1]
+            line, column, blank = target.end_lineno, target.end_col_offset, b" = ..."
+        rest = lines[node.end_lineno - 1][node.end_col_offset :]
+        lines[line - 1 : node.end_lineno] = [lines[line - 1][:column] + blank + rest]
+    return b"".join(lines).decode()
 
 
-class Blanker(cst.CSTTransformer):
-    """Takes out the answers by their qualified names."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        super().__init__()
-        self.names, self.found, self.inside = names, set[str](), list[str]()
-
-    def wanted(self, name: str = "") -> bool:
-        qualified = ".".join([*self.inside, *([name] if name else [])])
-        if qualified in self.names:
-            self.found.add(qualified)
-        return qualified in self.names
-
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        self.inside.append(node.name.value)
-
-    def leave_ClassDef(self, _: cst.ClassDef, updated: cst.ClassDef) -> cst.ClassDef:
-        self.wanted()
-        self.inside.pop()
-        return updated
-
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        self.inside.append(node.name.value)
-
-    def leave_FunctionDef(
-        self, _: cst.FunctionDef, updated: cst.FunctionDef
-    ) -> cst.FunctionDef:
-        if self.wanted():
-            updated = without_body(updated)
-        self.inside.pop()
-        return updated
-
-    def leave_Assign(self, _: cst.Assign, updated: cst.Assign) -> cst.Assign:
-        target = updated.targets[0].target
-        parts = target.elements if isinstance(target, cst.Tuple) else [target]
-        names = [
-            part.value if isinstance(part, cst.Element) else target for part in parts
-        ]
-        if any(isinstance(n, cst.Name) and self.wanted(n.value) for n in names):
-            return updated.with_changes(value=cst.Ellipsis())
-        return updated
-
-    def leave_Return(self, _: cst.Return, updated: cst.Return) -> cst.Return:
-        if self.wanted("return"):
-            return updated.with_changes(value=cst.Ellipsis())
-        return updated
+def answers(node: ast.AST, inside: str = "") -> Iterator[tuple[str, Any]]:
+    """All that can be left blank, in order, with its qualified name."""
+    for part in ast.iter_child_nodes(node):
+        match part:
+            case ast.ClassDef(name=name):
+                yield from answers(part, f"{inside}{name}.")
+            case ast.FunctionDef(name=name):
+                yield inside + name, part
+                yield from answers(part, f"{inside}{name}.")
+            case ast.Return():
+                yield f"{inside}return", part
+            case ast.Assign(targets=[target, *_]):
+                targets = target.elts if isinstance(target, ast.Tuple) else [target]
+                for target in targets:
+                    yield inside + ast.unparse(target), part
+            case _:
+                yield from answers(part, inside)
 
 
-def without_body(function: cst.FunctionDef) -> cst.FunctionDef:
-    """A function with its docstring, its steps as comments, and a blank."""
-    body = function.body
-    comments = m.findall(body, m.EmptyLine(comment=m.Comment()))
-    kept = list(body.body[:1]) if function.get_docstring() else []
-    empty = cst.parse_statement("raise NotImplementedError")
-    blank = empty.with_changes(leading_lines=comments)
-    return function.with_changes(body=body.with_changes(body=[*kept, blank], footer=[]))
+def without_body(
+    function: ast.FunctionDef, lines: list[bytes]
+) -> tuple[int, int, bytes]:
+    """The line and column where an answer begins, and its steps with a blank."""
+    statement = function.body[0]
+    first = statement.lineno - 1
+    if ast.get_docstring(function):
+        first = statement.end_lineno or first
+    while lines[first - 1].strip().startswith(b"#"):
+        first -= 1
+    indent = b" " * statement.col_offset
+    kept = [line.strip() for line in lines[first : function.end_lineno]]
+    kept = [line for line in kept if line.startswith(b"#")]
+    kept.append(b"raise NotImplementedError")
+    return first + 1, 0, b"\n".join(indent + line for line in kept)

@@ -1,21 +1,19 @@
 """Move a learner's definition from a notebook into a module, with all that it needs."""
 
-import ast
-import builtins
 import importlib
 import linecache
-import symtable
 from types import ModuleType
 from typing import Any
 
 from . import CourseError
 from .checks.watch import functions
+from .source import defined_names, definition, missing_names
 
 Sources = dict[str, str]  # a name, and the text that defines it
 
 
 class CannotMove(CourseError):
-    """Why a definition cannot stand in a module, and what to do."""
+    """Why a definition cannot be part of a module, and what to do."""
 
 
 def transplant(text: str, sources: Sources) -> str:
@@ -25,39 +23,29 @@ def transplant(text: str, sources: Sources) -> str:
     return text
 
 
-def definition(text: str, name: str) -> str:
-    """The lines of a function or class at the top of a text, decorators included."""
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
-            lines = text.splitlines()[first - 1 : node.end_lineno]
-            return "\n".join([*lines, ""])
-    raise CannotMove(f"write `{name}` with def or class at the top of a cell")
-
-
 def source_for(text: str, name: str, answer: Any) -> str:
     """What to write into a module, `text`, so that its `name` is the answer.
 
     Functions, classes, imports and plain constants of the notebook that the answer
-    uses, and that the module has not, come along. Raises CannotMove for other values.
+    uses, and that the module lacks, come along. Raises CannotMove for other values.
     """
-    table = symtable.symtable(text, "", "exec")
-    there = {symbol.get_name() for symbol in table.get_symbols()} - {name}
     needed: Sources = {}
-    gather(answer, there, needed)
+    gather(answer, defined_names(text) - {name}, needed)
     if answer.__name__ != name:
         needed[name] = f"{name} = {answer.__name__}\n"
     return "\n\n".join(needed.values())
 
 
 def gather(answer: Any, there: set[str], needed: Sources) -> None:
-    """Add a definition to `needed`, behind what it uses itself."""
+    """Add a definition to `needed`, after what it uses itself."""
     own = answer.__name__
     if not (written := functions(answer)):
         raise CannotMove(f"`{own}` has no function of its own")
     cell = "".join(linecache.getlines(written[0].__code__.co_filename))
     source, around = definition(cell, own), written[0].__globals__
-    for name in sorted(global_names(source) - there - {own}):
+    if not source:
+        raise CannotMove(f"write `{own}` with def or class at the top of a cell")
+    for name in sorted(missing_names(source) - there):
         if name in around and name not in needed:
             needed[name] = ""  # on its way: two definitions may use each other
             carry(name, around, there, needed)
@@ -78,20 +66,7 @@ def carry(name: str, around: dict[str, Any], there: set[str], needed: Sources) -
     elif isinstance(value, int | float | str | tuple):
         needed[name] = f"{name} = {value!r}\n"
     else:
-        rule = "make it an argument, or define it inside"
-        raise CannotMove(f"`{name}` is a value of another cell: {rule}")
-
-
-def global_names(source: str) -> set[str]:
-    """The names that a definition takes from around it."""
-
-    def of(table: symtable.SymbolTable) -> set[str]:
-        outside = table.get_type() == "module"
-        names = {
-            symbol.get_name()
-            for symbol in table.get_symbols()
-            if symbol.is_referenced() and (outside or symbol.is_global())
-        }
-        return names.union(*map(of, table.get_children()))
-
-    return of(symtable.symtable(source, "", "exec")) - set(dir(builtins))
+        raise CannotMove(
+            f"`{name}` is a value of another cell: "
+            "make it an argument, or define it inside"
+        )

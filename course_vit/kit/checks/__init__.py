@@ -6,6 +6,7 @@ written in the notebooks, and printed from there into `exercises.json`.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,15 +25,20 @@ EMPTY = "the blank is still empty, write your answer first"
 
 @dataclass(frozen=True)
 class Exercise:
-    """What the course says of an exercise."""
+    """What the course says of an exercise.
+
+    A right answer defines `names` in a `module` of `my_vit`.
+    """
 
     title: str
     kind: str
     minutes: int
     difficulty: str
     section: str
-    hints: tuple[str, ...]
+    hints: list[str]
     reason: str
+    module: str = ""
+    names: Sequence[str] = ()
 
 
 TABLE = json.loads(Path(__file__).with_name("exercises.json").read_text("utf-8"))

@@ -51,5 +51,3 @@ def expect_raises(
         hint = f"{rule}, got {type(error).__name__}: {error}"
         raise NotYet(hint, misconception) from None
     raise NotYet(f"{rule}, and nothing was raised", misconception)
-
-

@@ -1,0 +1,347 @@
+"""Solutions that no lesson exports.
+
+Printed from notebooks/: edit there, then `make export`.
+"""
+
+import math
+from math import isqrt
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_vit.position_encoding import resize_position_embedding
+from course_vit.t2t import linear_attention, positive_features
+
+
+# Exercise 1.3
+def as_linear(conv: nn.Conv2d) -> nn.Linear:
+    """The linear map on flat patches that equals a convolution with stride = kernel."""
+    weight = rearrange(conv.weight.detach(), "d c ph pw -> d (c ph pw)")
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight.data = weight.clone()
+    linear.bias.data = conv.bias.detach().clone()
+    return linear
+
+
+# Exercise 2.5
+def stretch(position: Tensor, side: int) -> Tensor:
+    """A table `1 (1 + n) d` for another square grid."""
+    prefix, grid = position[:, :1], position[:, 1:]
+    old = isqrt(grid.shape[1])
+    grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=old)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic")
+    grid = rearrange(grid, "1 d gh gw -> 1 (gh gw) d")
+    return torch.cat([prefix, grid], dim=1)
+
+
+# Exercise 3.1
+def look(x: Tensor) -> Tensor:
+    """Who looks at whom, without parameters, `n d -> n n`."""
+    return (x @ x.T).softmax(dim=-1)
+
+
+# Exercise 3.2
+def scaled_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Weights of every head, `b h n e, b h m e -> b h n m`."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+
+
+# Exercise 4.4
+def colleague(layer, x: Tensor) -> Tensor:
+    """The same layer in torch's own words, `b n d -> b n d`."""
+    b, n, d = x.shape
+    h = layer.num_heads
+    parts = layer.qkv(x).view(b, n, 3, h, d // h)  # b n three h e
+    q, k, v = parts.permute(2, 0, 3, 1, 4)  # each b h n e
+    mixed = F.scaled_dot_product_attention(q, k, v)  # b h n e
+    return layer.proj(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+# Exercise 4.5
+def leaks(layer, x: Tensor) -> bool:
+    """Whether the output for image 0 depends on image 1, for tokens `b n d`."""
+    other = x.clone()
+    other[1] += torch.linspace(-1, 1, x.shape[-1])
+    return bool((layer(other)[0] - layer(x)[0]).abs().max() > 1e-6)
+
+
+# Exercise 5.1
+def encoder_block(x, norm1, attn, norm2, mlp):
+    x = x + attn(norm1(x))
+    return x + mlp(norm2(x))
+
+
+# Exercise 6.1
+class PrependClassToken(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+
+
+# Exercise 6.4
+def pool_patches(x: Tensor, num_prefix_tokens: int) -> Tensor:
+    """The mean of the patch tokens, `b n d -> b d`."""
+    return x[:, num_prefix_tokens:].mean(dim=1)
+
+
+# Exercise 9.3
+def ask(teacher: nn.Module, images: Tensor) -> Tensor:
+    teacher.eval()
+    with torch.no_grad():
+        return teacher(images)
+
+
+# Exercise 9.4
+@torch.no_grad()
+def two_answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Class and distillation logits as in eval mode, `b c h w -> b k, b k`."""
+    was_training = model.training
+    model.eval()
+    x = model.forward_features(images)
+    model.train(was_training)
+    return model.head(x[:, 0]), model.head_dist(x[:, 1])
+
+
+# Exercise 11.3
+def stretch_grid(
+    position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
+) -> Tensor:
+    """A table of positions for another grid, `1 n d -> 1 m d`."""
+    gh, gw = old_grid
+    prefix = position.shape[1] - gh * gw
+    first, grid = position[:, :prefix], position[:, prefix:]
+    grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=gh)
+    grid = F.interpolate(grid, size=new_grid, mode="bicubic")
+    return torch.cat([first, rearrange(grid, "1 d gh gw -> 1 (gh gw) d")], dim=1)
+
+
+# Exercise 12.1
+def mended_cut(images: Tensor, p: int) -> Tensor:
+    """Windows of `p` by `p` pixels, `b c (gh p) (gw p) -> b (gh gw) (c p p)`."""
+    pattern = "b c (gh p) (gw q) -> b (gh gw) (c p q)"
+    return rearrange(images, pattern, p=p, q=p)
+
+
+# Exercise 12.2
+def mended_embed(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Tokens by the weights of a convolution, `b c h w, d c p p, d -> b n d`."""
+    p = weight.shape[-1]
+    patches = rearrange(images, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=p)
+    return F.linear(patches, weight.flatten(1), bias)
+
+
+# Exercise 12.3
+def mended_waves(n: int, d: int) -> Tensor:
+    """One row of waves for each position, `n d`."""
+    position = torch.arange(n, dtype=torch.float64)[:, None]
+    column = torch.arange(d)
+    clock = column // 2
+    angle = position / 10_000 ** (2 * clock / d)
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+# Exercise 12.4
+def mended_position_table(n: int, d: int) -> nn.Parameter:
+    """A learned row for each token, `1 n d`."""
+    return nn.Parameter(0.02 * torch.randn(1, n, d))
+
+
+# Exercise 12.5
+def mended_positions_for(x: Tensor, table: Tensor) -> Tensor:
+    """The rows to add to the patches `b n d`, from a table `1 m d`."""
+    if x.shape[1] == table.shape[1]:
+        return table
+    side = math.isqrt(x.shape[1])
+    return resize_position_embedding(table, (side, side), num_prefix_tokens=0)
+
+
+# Exercise 12.6
+def mended_stretch(table: Tensor, side: int) -> Tensor:
+    """A table for another grid, `1 (gh gw) d -> 1 (side side) d`."""
+    old = math.isqrt(table.shape[1])
+    grid = rearrange(table, "1 (gh gw) d -> 1 d gh gw", gh=old)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic")
+    return rearrange(grid, "1 d gh gw -> 1 (gh gw) d")
+
+
+# Exercise 12.7
+def mended_look(q: Tensor, k: Tensor) -> Tensor:
+    """Who looks at whom, `b h n e, b h m e -> b h n m`."""
+    scores = q @ k.mT * q.shape[-1] ** -0.5
+    return nn.Softmax(dim=-1)(scores)
+
+
+# Exercise 12.8
+def mended_attend(x: Tensor, qkv: nn.Linear) -> Tensor:
+    """One head, `b n d -> b n d`; `qkv` gives three times the width."""
+    q, k, v = qkv(x).chunk(3, dim=-1)
+    scores = q @ k.mT * x.shape[-1] ** -0.5
+    return scores.softmax(dim=-1) @ v
+
+
+# Exercise 12.9
+def mended_masked_look(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """Weights `... n m`; `mask`, `n m`, is True where a query may look."""
+    scores = q @ k.mT * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1)
+
+
+# Exercise 12.10
+def mended_hear(layer: nn.MultiheadAttention, x: Tensor, real: Tensor) -> Tensor:
+    """Attention among the real tokens, `b n d -> b n d`; `real` is `b n`, boolean."""
+    return layer(x, x, x, key_padding_mask=~real, need_weights=False)[0]
+
+
+# Exercise 12.11
+def mended_many_looks(x: Tensor, h: int) -> Tensor:
+    """Attention with `h` heads, without any weights, `b n d -> b n d`."""
+    parts = rearrange(x, "b n (h e) -> b h n e", h=h)
+    mixed = F.scaled_dot_product_attention(parts, parts, parts)
+    return rearrange(mixed, "b h n e -> b n (h e)")
+
+
+# Exercise 12.12
+def mended_split(qkv: Tensor, h: int) -> Tensor:
+    """Queries, keys, values of published weights, `b n (3 d) -> 3 b h n e`."""
+    return rearrange(qkv, "b n (three h e) -> three b h n e", three=3, h=h)
+
+
+# Exercise 12.13
+class MendedMixer(nn.Module):
+    """The tokens of one image hear each other, `b n d -> b n d`."""
+
+    def __init__(self, d: int, h: int) -> None:
+        super().__init__()
+        self.heads = nn.MultiheadAttention(d, h, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.heads(x, x, x, need_weights=False)[0]
+
+
+# Exercise 12.14
+def mended_self_attend(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """What `layer`, which has `batch_first=True`, makes of tokens, `b n d -> b n d`."""
+    return layer(x, x, x, need_weights=False)[0]
+
+
+# Exercise 12.15
+def mended_encode(x: Tensor, blocks: list) -> Tensor:
+    """All blocks, each a pair of steps (look around, think), `b n d -> b n d`."""
+    for look, think in blocks:
+        x = x + look(x)
+        x = x + think(x)
+    return x
+
+
+# Exercise 12.16
+def mended_make_norm(n: int, d: int) -> nn.Module:
+    """The norm before a step, for `n` tokens of width `d`."""
+    return nn.LayerNorm(d)
+
+
+# Exercise 12.17
+def mended_drop(x: Tensor, keep_prob: float, training: bool) -> Tensor:
+    """Keep a number with probability `keep_prob`, in training only."""
+    return F.dropout(x, 1 - keep_prob, training)
+
+
+# Exercise 12.18
+def mended_drop_path(x: Tensor, drop_prob: float) -> Tensor:
+    """Drop a branch for some images, in training, `b n d -> b n d`."""
+    keep_prob = 1 - drop_prob
+    survives = torch.rand(len(x), 1, 1, device=x.device) < keep_prob
+    chance = keep_prob if keep_prob > 0 else 1.0
+    return x * survives.to(x.dtype) / chance
+
+
+# Exercise 12.19
+def mended_classify(
+    x: Tensor, blocks: nn.ModuleList, norm: nn.Module, head: nn.Module
+) -> Tensor:
+    """Class scores from embedded tokens, `b n d -> b k`."""
+    for block in blocks:
+        x = block(x)
+    x = norm(x)
+    return head(x[:, 0])
+
+
+# Exercise 12.20
+def mended_prepend(cls_token: Tensor, x: Tensor) -> Tensor:
+    """The class token before the tokens of every image, `1 1 d, b n d -> b 1+n d`."""
+    copies = cls_token.expand(len(x), -1, -1)
+    return torch.cat([copies, x], dim=1)
+
+
+# Exercise 12.21
+class MendedReadout(nn.Module):
+    """Class scores, some channels dropped in training, `b d -> b k`."""
+
+    def __init__(self, head: nn.Module, drop: float) -> None:
+        super().__init__()
+        self.head, self.drop = head, drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.dropout(x, self.drop, self.training))
+
+
+# Exercise 12.22
+def mended_freeze(backbone: nn.Module) -> nn.Module:
+    """Stop the weights from learning; dropout goes on as before."""
+    return backbone.requires_grad_(False)
+
+
+# Exercise 12.23
+def mended_distil(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """KL(teacher || student) at a temperature, `b k, b k -> ()`."""
+    soft_targets = (teacher / tau).softmax(dim=-1)
+    soft_guesses = (student / tau).log_softmax(dim=-1)
+    divergence = F.kl_div(soft_guesses, soft_targets, reduction="batchmean")
+    return divergence * tau**2
+
+
+# Exercise 12.24
+def mended_to_train(distiller: nn.Module) -> list[nn.Parameter]:
+    """The parameters for the optimizer."""
+    named = distiller.named_parameters()
+    return [part for name, part in named if not name.startswith("teacher.")]
+
+
+# Exercise 12.25
+def mended_windows(side: int, kernel: int, stride: int, padding: int) -> int:
+    """How many windows fit along one side."""
+    steps = (side + 2 * padding - kernel) // stride
+    return steps + 1
+
+
+# Exercise 12.26
+def mended_perform(x: Tensor, kqv: nn.Linear, w: Tensor) -> Tensor:
+    """Linear attention of published weights, `b n c -> b n e`."""
+    k, q, v = kqv(x).chunk(3, dim=-1)
+    return linear_attention(positive_features(q, w), positive_features(k, w), v)
+
+
+# Exercise 12.27
+def mended_lay_back(windows: Tensor, side: int) -> Tensor:
+    """The picture of which these are the windows, `b n (c 7 7) -> b c side side`."""
+    columns = windows.mT
+    summed, times = (
+        F.fold(part, (side, side), 7, stride=4, padding=2)
+        for part in (columns, torch.ones_like(columns))
+    )
+    return summed / times
+
+
+# Exercise 13.1
+@torch.no_grad()
+def gap(ours: nn.Module, theirs: nn.Module, images: Tensor) -> float:
+    """How far two models are apart on the weights of one, in spreads of the logits."""
+    ours.load_state_dict(theirs.state_dict())
+    right = theirs.eval()(images)
+    difference = (ours.eval()(images) - right).abs().max()
+    return (difference / right.std()).item()

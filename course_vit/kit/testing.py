@@ -1,0 +1,135 @@
+"""Put `my_vit` through the tests of the course, and say in sentences what fails."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
+from xml.etree import ElementTree
+
+from .exercises import lessons
+from .workbook import COURSE, PACKAGE, Workbook, WorkbookError, course_texts, lesson
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test that ran: its file, its name, and pytest's words if it failed."""
+
+    file: str
+    name: str
+    failure: str
+
+    def __str__(self) -> str:
+        """The name in words, and the first line that pytest marks with an E."""
+        words = self.name.removeprefix("test_").replace("_", " ")
+        error = re.search(r"^E +(.+)", self.failure, re.MULTILINE)
+        return f"{words!r}: {shorten(error[1] if error else self.failure, 160)}"
+
+
+def check_package(
+    workbook: Workbook, number: int | None = None, verbose: bool = False
+) -> tuple[bool, list[str]]:
+    """Test what a lesson exports, or all lessons: has all passed? and lines to read.
+
+    All lessons include the comparisons with other models. `verbose` adds what pytest
+    prints. Raises WorkbookError for a lesson without tests.
+    """
+    workbook.must_exist()
+    if not all(map(find_spec, ("pytest", "hypothesis", "transformers"))):
+        raise WorkbookError(
+            "the tests need more than the lessons do: run make test once, "
+            "or pip install -e '.[course,test]'"
+        )
+    paths = lessons(COURSE) if number is None else [lesson(number)]
+    tests = {path: COURSE / "tests" / f"test_{path.stem[3:]}.py" for path in paths}
+    tests = {path: test for path, test in tests.items() if test.exists()}
+    if not tests:
+        raise WorkbookError(
+            f"lesson {number} makes no module, so there is nothing to test: "
+            "its checks have judged your answers"
+        )
+    if number is None:
+        tests |= {
+            path: path for path in sorted((COURSE / "tests").glob("test_parity*"))
+        }
+    cases, output = run(workbook.folder, [*tests.values()])
+    lines = []
+    for path, test in tests.items():
+        module = test.stem.removeprefix("test_")
+        ran = [case for case in cases if case.file == test.stem]
+        failed = [case for case in ran if case.failure]
+        lines.append(f"{module:24} {len(ran) - len(failed)} of {len(ran)} tests passed")
+        if module in course_texts():
+            lines.append(f"{'':24} {whose(workbook, module)}")
+        if failed:
+            suspects = ", ".join(suspected(workbook, module, failed))
+            where = f"lesson {int(path.stem[:2])}" if path != test else module
+            lines.append(
+                f"{where}{suspects and f', {suspects}'}: {len(failed)} of {len(ran)} "
+                f"tests fail; the first is {failed[0]}"
+            )
+    well = not any(case.failure for case in cases)
+    if verbose:
+        lines.append(output)
+    elif not well:
+        only = "" if number is None else f" --lesson {number}"
+        lines.append(f"course-vit check{only} --verbose shows all that pytest says")
+    return well, lines
+
+
+def suspected(workbook: Workbook, module: str, failed: list[Case]) -> list[str]:
+    """The learner's definitions that may be wrong, each with its exercise.
+
+    These are the ones of the module that failed tests name, else any that they name,
+    else all of the module.
+    """
+    text = "\n".join(case.failure for case in failed)
+    here, named = [], []
+    for number, note in workbook.notes().items():
+        for name in note.get("own", ()):
+            one = f"exercise {number} `{name}`"
+            here += [one] if note["module"] == module else []
+            named += [one] if re.search(rf"\b{name}\b", text) else []
+    return [one for one in named if one in here] or named or here
+
+
+def whose(workbook: Workbook, module: str) -> str:
+    """Which definitions of a module are the learner's, which the course's."""
+    own = workbook.own().get(module, {})
+    body = ast.parse(course_texts()[module]).body
+    names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    rest = [name for name in names if name not in own]
+    parts = {"yours": ", ".join(own), "the course's": ", ".join(rest)}
+    return "; ".join(f"{who}: {names}" for who, names in parts.items() if names)
+
+
+def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
+    """Run tests on the `my_vit` of a folder; returns them and what pytest prints."""
+    with tempfile.TemporaryDirectory() as made:
+        report = Path(made) / "report.xml"
+        paths = [str(folder.resolve()), os.environ.get("PYTHONPATH", "")]
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *("--package", PACKAGE, f"--junitxml={report}", *map(str, tests)),
+            ],
+            cwd=COURSE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "CI": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if not report.exists():
+            raise WorkbookError(f"the tests did not run:\n{done.stdout}{done.stderr}")
+        cases = []
+        for case in ElementTree.parse(report).iter("testcase"):
+            names = f"{case.get('classname')}.{case.get('name')}".strip(".").split(".")
+            file = next(name for name in names if name.startswith("test_"))
+            found = [*case.iter("failure"), *case.iter("error")]
+            failure = "\n".join(f"{it.get('message')}\n{it.text}" for it in found)
+            cases.append(Case(file, case.get("name", ""), failure))
+    return cases, done.stdout
