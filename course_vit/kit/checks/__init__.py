@@ -84,7 +84,3 @@ def check(exercise: str, answer: Any) -> str:
         mistake, hint = None, EMPTY
     section = EXERCISES[exercise].section
     raise NotYet(hint, mistake, exercise, section) from None
-
-
-# Until every lesson is written in the new form:
-from .old import exercise, expect, expect_letter, expect_raises  # noqa: E402, F401

@@ -7,7 +7,7 @@ for the mistake that does the same.
 
     norm = exercise("0.0", right=by_row, trial=lambda answer: answer(draw(2, 5)))
     norm.mistakes |= {
-        "over-all: all tokens were divided by one number: over what do you add?": by_all,
+        "over-all: both tokens were divided by one number: what is summed?": by_all,
         "not-squared: {got:.2f} is no length: which root of which sum?": by_sum,
     }
 """
@@ -121,9 +121,6 @@ class Judge:
         self.mistakes[f"{name}: {' '.join(answer.__doc__.split())}"] = answer
         return answer
 
-    def mistake(self, name, hint, *made, seen=None) -> None:  # until all are tables
-        self.mistakes[f"{name}: {hint}"] = answers(*made, seen=seen)
-
     def known(self) -> dict[str, Mistake]:
         """The known mistakes by their names."""
         known = {}
@@ -135,8 +132,8 @@ class Judge:
 
     def __call__(self, answer: Any) -> None:
         """Raise NotYet, or the error of the answer, unless the answer is right."""
-        tried = watched(answer)
-        for place, trial in enumerate(self.trials):
+        tried, rights = watched(answer), []
+        for trial in self.trials:
             got, right = outcome(trial, tried), outcome(trial, self.right)
             if isinstance(got, NotYet):
                 raise got
@@ -145,42 +142,45 @@ class Judge:
             else:
                 well = self.same(got, right)
             if not well:
-                found = self.recognise(tried, place, got, right)
+                found = self.recognise(tried, got, right, rights)
                 hint = found.hint or self.observed(trial, got, right)
                 facts = Facts(self.measures, answer=answer, got=got, right=right)
                 raise NotYet(hint.format_map(facts), found.name or None)
+            rights.append(right)
         for demand in self.demands:
             demand(tried)
 
     def same(self, got: Any, other: Any) -> bool:
         return same(got, other, **self.tolerance)
 
-    def recognise(self, answer: Any, place: int, got: Any, right: Any) -> Mistake:
+    def recognise(self, answer: Any, got: Any, right: Any, rights: list) -> Mistake:
         """The mistake that does the same here, and in most of the later trials.
 
-        Before this trial everything was right, and so it must be for the mistake. If
-        there is none, it is what the trial itself says of a wrong outcome, or a mistake
-        without a name.
+        In the trials before, with the outcomes `rights`, the answer was right, and so
+        the mistake must be. If there is none, it is what the trial itself says of a
+        wrong outcome, or a mistake without a name.
         """
-        trial, mistakes = self.trials[place], self.known()
-        best, found = 0, Mistake()
+        trial, later = self.trials[len(rights)], self.trials[len(rights) + 1 :]
+        mistakes, best, found = self.known(), 0, Mistake()
         if isinstance(right, Exception) or not unlike(got, right):
             found = mistakes.get(trial.hint, Mistake(hint=trial.hint))
+        outcomes = [outcome(each, answer) for each in later]
+
+        def agreement(other: Any) -> int:
+            """In how many trials, from this one on, another answer does the same."""
+            if not self.same(got, outcome(trial, other)):
+                return 0
+            for each, before in zip(self.trials, rights, strict=False):
+                if not self.same(outcome(each, other), before):
+                    return 0
+            pairs = zip(later, outcomes, strict=True)
+            return 1 + sum(self.same(mine, outcome(t, other)) for t, mine in pairs)
+
         for known in mistakes.values():
-            agreed = 0
-            if known.seen:
+            agreed = max(map(agreement, map(watched, known.answers)), default=0)
+            if known.seen and not agreed:
                 with suppress(Exception):  # what cannot be asked has not been seen
                     agreed = int(bool(known.seen(got, right)))
-            for other in map(watched, known.answers):
-                if self.same(got, outcome(trial, other)) and all(
-                    self.same(outcome(each, other), outcome(each, self.right))
-                    for each in self.trials[:place]
-                ):
-                    later = [
-                        self.same(outcome(each, answer), outcome(each, other))
-                        for each in self.trials[place + 1 :]
-                    ]
-                    agreed = max(agreed, 1 + sum(later))
             if agreed > best:
                 best, found = agreed, known
         return found
