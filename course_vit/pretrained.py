@@ -354,7 +354,7 @@ def load_weights(
     if differences := list_differences(weights, ours):
         raise ValueError(
             f"the weights do not fit: {'; '.join(differences)}; build the model that"
-            " these weights were made for"
+            " these weights were made for, or get a file that is not damaged"
         )
     model.load_state_dict(weights)
     return said

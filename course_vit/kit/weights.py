@@ -290,20 +290,19 @@ def _told_by(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def fetch(weight_set: WeightSet) -> tuple[Path, str]:
-    """Get the file of a set from the cache, or else its server; and its checksum.
+    """Get the file of a set from its cache, or else its server; and its checksum.
 
     A broken connection is resumed where it broke; a file that is incomplete is never
-    kept. The checksum is "" where none was published: torchvision's files and, where
-    there are symbolic links, those in the hub's cache are named by theirs. A set whose
-    source is a path has no checksum and is not fetched. Raises WeightsError: why there
-    is no file, and what to do.
+    kept. The checksum is the published one or its first digits, "" if there is none, as
+    for T2T-ViT. A set whose source is a path is not fetched and has no checksum. Raises
+    WeightsError: why there is no file, and what to do.
     """
     source = weight_set.source
     if Path(source).is_absolute():
         return Path(source), ""
     from_hub = "://" not in source and not source.startswith("torchvision/")
     try:
-        path = _from_hub(source) if from_hub else _from_address(source)
+        return _from_hub(source) if from_hub else _from_address(source)
     except ImportError as error:
         raise WeightsError(
             f"fetching {source} needs {error.name}: pip install 'course_vit[course]'"
@@ -313,14 +312,17 @@ def fetch(weight_set: WeightSet) -> tuple[Path, str]:
             f"{source} was not fetched: {_why(error)}; or get the file in another way"
             " and give its path"
         ) from error
-    checksum = re.fullmatch(r"(?:.+-)?([0-9a-f]{8,64})(?:\.[a-z]+)?", path.name)
-    return path, checksum[1] if checksum else ""
 
 
-def _from_hub(repository: str) -> Path:
+def _from_hub(repository: str) -> tuple[Path, str]:
+    """A file of the hub; where there are symbolic links, its cache names it by its sum.
+
+    They lead there from a readable name, so the file itself is what is returned.
+    """
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repository, "model.safetensors")).resolve()
+    path = Path(hf_hub_download(repository, "model.safetensors")).resolve()
+    return path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else ""
 
 
 def torchvision_address(file: str) -> str:
@@ -331,8 +333,11 @@ def torchvision_address(file: str) -> str:
     return next(address for address in addresses if address.endswith(f"/{file}"))
 
 
-def _from_address(source: str) -> Path:
-    """A file by its address, kept where torch.hub and torchvision look for it, too."""
+def _from_address(source: str) -> tuple[Path, str]:
+    """A file by its address, kept where torch.hub and torchvision look for it, too.
+
+    torchvision's names end in the first digits of the checksum.
+    """
     from huggingface_hub.file_download import http_get
 
     file = source.split("/")[-1]
@@ -347,7 +352,8 @@ def _from_address(source: str) -> Path:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    return path
+    checksum = re.search(r"-([0-9a-f]{8,64})\.pth$", file)
+    return path, checksum[1] if checksum else ""
 
 
 def _why(error: BaseException) -> str:
