@@ -194,11 +194,12 @@ def test_our_jax_layout_is_the_one_that_timm_reads(package, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["performer", "transformer"])
+@pytest.mark.parametrize("naming", [None, "t2t"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_t2t_weights_give_the_released_logits(package, kind, prefix):
+def test_t2t_weights_give_the_released_logits(package, kind, prefix, naming):
     model, golden = released_t2t(package, kind, torch.float32)
     state = {prefix + key: tensor for key, tensor in golden["weights"].items()}
-    assert load(package, model, state) == []
+    assert load(package, model, state, naming) == []
     assert distance(answer(model, golden["input"]), golden["logits"]) <= TOLERANCE
 
 

@@ -211,7 +211,8 @@ def load_set(name: str, pretrained: bool | str | Path = True) -> LoadedSet:
     that is not imitated.) Raises ValueError if the keys in it are of no known naming.
     """
     how = weight_set(name, pretrained)
-    tensors = read_weights(*fetch(how))
+    path, checksum = fetch(how)
+    tensors = read_weights(path, checksum=checksum)
     if how.naming is None:
         how = replace(how, **_told_by(tensors))
     return LoadedSet(how, tensors)
