@@ -11,7 +11,6 @@ Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isqrt, prod
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from .position_encoding import resize_position_embedding
 
 __all__ = [
-    "OUR_NAMES",
+    "OUR_WORDS",
     "NAMINGS",
     "rename_key",
     "fuse_qkv",
@@ -40,153 +39,106 @@ __all__ = [
 
 # --- 11.2 One model, many names ---
 
-OUR_NAMES = (
-    "cls_token",
-    "dist_token",
-    "pos_embed",
-    "patch_embed.proj",
-    "blocks.*.norm1",
-    "blocks.*.attn.qkv",
-    "blocks.*.attn.proj",
-    "blocks.*.norm2",
-    "blocks.*.mlp.fc1",
-    "blocks.*.mlp.fc2",
-    "norm",
-    "pre_logits.fc",
-    "head",
-    "head_dist",
-)
-
-_TOKEN_LAYER = (
-    *("norm1", "kqv", "w", "proj", "norm2", "mlp.0", "mlp.2"),  # performer
-    *("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),  # transformer
-)
+OUR_WORDS = {
+    *("cls_token", "dist_token", "pos_embed", "patch_embed", "proj"),
+    *("blocks", "norm", "attn", "q", "k", "v", "qkv", "mlp", "fc"),
+    *("pre_logits", "head", "head_dist", "weight", "bias"),
+    *("tokens_to_token", "attention", "kqv", "w", "project"),  # lesson 10
+}
 
 NAMINGS: dict[str, dict[str, str]] = {
-    "timm": {name: name for name in OUR_NAMES},
-    "t2t": {
-        name: name
-        for name in (
-            *OUR_NAMES,
-            *(f"tokens_to_token.attention*.{part}" for part in _TOKEN_LAYER),
-            "tokens_to_token.project",
-        )
-    },
+    "timm": {},
+    "t2t": {},
     "torchvision": {
         "class_token": "cls_token",
-        "encoder.pos_embedding": "pos_embed",
+        "pos_embedding": "pos_embed",
         "conv_proj": "patch_embed.proj",
-        **{
-            f"encoder.layers.encoder_layer_*.{their}": f"blocks.*.{our}"
-            for their, our in {
-                "ln_1": "norm1",
-                "self_attention.in_proj": "attn.qkv",
-                "self_attention.out_proj": "attn.proj",
-                "ln_2": "norm2",
-                "mlp.0": "mlp.fc1",
-                "mlp.3": "mlp.fc2",
-                "mlp.linear_1": "mlp.fc1",  # in files from before version 0.13
-                "mlp.linear_2": "mlp.fc2",
-            }.items()
-        },
-        "encoder.ln": "norm",
+        "layers.encoder_layer_": "blocks.",
+        "ln_1": "norm1",
+        "self_attention.in_proj_": "attn.qkv.",
+        "self_attention.out_proj": "attn.proj",
+        "ln_2": "norm2",
+        "mlp.0": "mlp.fc1",
+        "mlp.3": "mlp.fc2",
+        "mlp.linear_1": "mlp.fc1",  # in files from before version 0.13
+        "mlp.linear_2": "mlp.fc2",
+        "ln.": "norm.",
         "heads.pre_logits": "pre_logits.fc",
         "heads.head": "head",
+        "heads.": "head.",  # where you have replaced them by one layer
     },
     "transformers": {
         "embeddings.cls_token": "cls_token",
         "embeddings.distillation_token": "dist_token",
         "embeddings.position_embeddings": "pos_embed",
         "embeddings.patch_embeddings.projection": "patch_embed.proj",
-        **{
-            f"layers.*.{their}": f"blocks.*.{our}"
-            for their, our in {
-                "layernorm_before": "norm1",
-                "attention.q_proj": "attn.q",
-                "attention.k_proj": "attn.k",
-                "attention.v_proj": "attn.v",
-                "attention.o_proj": "attn.proj",
-                "layernorm_after": "norm2",
-                "mlp.fc1": "mlp.fc1",
-                "mlp.fc2": "mlp.fc2",
-            }.items()
-        },
-        **{
-            f"encoder.layer.*.{their}": f"blocks.*.{our}"  # version 4, and every file
-            for their, our in {
-                "layernorm_before": "norm1",
-                "attention.attention.query": "attn.q",
-                "attention.attention.key": "attn.k",
-                "attention.attention.value": "attn.v",
-                "attention.output.dense": "attn.proj",
-                "layernorm_after": "norm2",
-                "intermediate.dense": "mlp.fc1",
-                "output.dense": "mlp.fc2",
-            }.items()
-        },
-        "layernorm": "norm",
+        "layers.": "blocks.",
+        "attention.q_proj": "attn.q",
+        "attention.k_proj": "attn.k",
+        "attention.v_proj": "attn.v",
+        "attention.o_proj": "attn.proj",
+        "layer.": "blocks.",  # version 4 from here on, and every file
+        "attention.attention.query": "attn.q",
+        "attention.attention.key": "attn.k",
+        "attention.attention.value": "attn.v",
+        "attention.output.dense": "attn.proj",
+        "intermediate.dense": "mlp.fc1",
+        "output.dense": "mlp.fc2",
+        "layernorm_before": "norm1",  # both versions
+        "layernorm_after": "norm2",
+        "layernorm.": "norm.",
         "pooler.dense": "pre_logits.fc",
-        "classifier": "head",
         "cls_classifier": "head",
         "distillation_classifier": "head_dist",
+        "classifier": "head",
     },
     "jax": {
         "cls": "cls_token",
-        "Transformer/posembed_input/pos_embedding": "pos_embed",
+        "posembed_input/pos_embedding": "pos_embed",
         "embedding": "patch_embed.proj",
-        **{
-            f"Transformer/encoderblock_*/{their}": f"blocks.*.{our}"
-            for their, our in {
-                "LayerNorm_0": "norm1",
-                "MultiHeadDotProductAttention_1/query": "attn.q",
-                "MultiHeadDotProductAttention_1/key": "attn.k",
-                "MultiHeadDotProductAttention_1/value": "attn.v",
-                "MultiHeadDotProductAttention_1/out": "attn.proj",
-                "LayerNorm_2": "norm2",
-                "MlpBlock_3/Dense_0": "mlp.fc1",
-                "MlpBlock_3/Dense_1": "mlp.fc2",
-            }.items()
-        },
-        "Transformer/encoder_norm": "norm",
+        "encoderblock_": "blocks.",
+        "LayerNorm_0": "norm1",
+        "MultiHeadDotProductAttention_1/query": "attn.q",
+        "MultiHeadDotProductAttention_1/key": "attn.k",
+        "MultiHeadDotProductAttention_1/value": "attn.v",
+        "MultiHeadDotProductAttention_1/out": "attn.proj",
+        "LayerNorm_2": "norm2",
+        "MlpBlock_3/Dense_0": "mlp.fc1",
+        "MlpBlock_3/Dense_1": "mlp.fc2",
+        "encoder_norm": "norm",
         "pre_logits": "pre_logits.fc",
-        "head": "head",
+        "kernel": "weight",
+        "scale": "weight",
+        "/": ".",
     },
 }
 
-_WRAPPER = r"(module\.|_orig_mod\.|vit\.|deit\.|opt/target/)*"  # around a model
-_NUMBER = r"(block_|blocks\.|layer_|layers?\.|attention)(\d+)"  # of a block
-_LEAF = r"(.+)[._/](weight|bias|kernel|scale)"  # at the end
+_WRAPPER = r"((module|model|net|backbone|encoder|vit|deit)\.|opt/target/|Transformer/)*"
 
 
-def rename_key(key: str, names: Mapping[str, str]) -> str | None:
-    """A key under our name, None if `names`, a table of `NAMINGS`, does not have it.
+def rename_key(key: str, words: Mapping[str, str]) -> str | None:
+    """Translate a key of a file into our name; None if it does not become one.
 
-    A star stands for the number of a block. What wraps a whole model (`module.`,
-    `vit.`) is taken off; JAX's kernel and scale are weights.
+    `words` is a table of `NAMINGS`, applied in its order. First modules around the
+    model (`module.`) and the mark of `torch.compile` (`_orig_mod.`) are removed.
     """
-    key = re.sub(_WRAPPER, "", key, count=1)
-    number, part = re.search(_NUMBER, key), key
-    if number:
-        part = f"{key[: number.start(2)]}*{key[number.end(2) :]}"
-    leaf = re.fullmatch(_LEAF, part)
-    name = names.get(leaf[1] if leaf else part)
-    if name is None:
-        return None
-    if number:
-        name = name.replace("*", number[2])
-    if leaf:
-        name += ".bias" if leaf[2] == "bias" else ".weight"
-    return name
+    name = re.sub(_WRAPPER, "", key.replace("_orig_mod.", ""), count=1)
+    for theirs, ours in words.items():
+        name = name.replace(theirs, ours)
+    parts = set(re.sub(r"\.?\d+", "", name).split("."))
+    return name if parts <= OUR_WORDS else None
 
 
 # --- 11.3 Three layers in one ---
 
 
 def fuse_qkv(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values of a block as one layer, `d d, d d, d d -> (3 d) d`.
+    """Join queries, keys and values into one layer, `d d, d d, d d -> (3 d) d`.
 
-    In this order, biases likewise; what is fused already stays. Raises ValueError if
-    one of the three is missing.
+    Their rows are stacked in this order, in every block, and their biases likewise. A
+    layer that is one already is kept, and so is everything else. `state_dict` has our
+    names, with `attn.q`, `attn.k` and `attn.v`. Raises ValueError if a block has only
+    one or two of the three.
     """
     fused: dict[str, Tensor] = {}
     for key, tensor in state_dict.items():
@@ -196,8 +148,10 @@ def fuse_qkv(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name not in fused:
             three = [name.replace(".qkv.", f".{part}.") for part in "qkv"]
             if missing := [part for part in three if part not in state_dict]:
-                rule = "queries, keys and values of a block belong together"
-                raise ValueError(f"{rule}, got no {' and no '.join(missing)}")
+                raise ValueError(
+                    "queries, keys and values of a block belong together, but there is"
+                    f" no {' and no '.join(missing)}"
+                )
             fused[name] = torch.cat([state_dict[part] for part in three])
     return fused
 
@@ -218,10 +172,12 @@ JAX_LAYOUTS = {
 
 
 def from_jax(key: str, tensor: Tensor) -> Tensor:
-    """A tensor with its axes as torch has them, `... i o -> o i ...`.
+    """Rearrange a tensor of JAX as torch has it, `... i o -> o i ...`.
 
     JAX multiplies from the other side, keeps heads on an axis of their own and channels
-    last. `key` is JAX's. Raises ValueError for a tensor with other axes.
+    last. `key` is the key in JAX's file, from which the order of the axes follows; keys
+    of other files have no slash, and their tensors are returned as they are. Raises
+    ValueError for a tensor that does not have the axes of its key.
     """
     *_, part, leaf = f"/{key}".split("/")  # "cls" has no slash
     pattern = JAX_LAYOUTS.get(f"{part}/{leaf}", JAX_LAYOUTS.get(leaf))
@@ -229,7 +185,8 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
         return tensor
     axes = pattern.split(" -> ")[0]
     if tensor.ndim != len(axes.split()):
-        raise ValueError(f"{key} must be {axes!r}, got shape {tuple(tensor.shape)}")
+        shape = tuple(tensor.shape)
+        raise ValueError(f"{key} must have the axes {axes!r}, got shape {shape}")
     return rearrange(tensor, pattern)
 
 
@@ -237,23 +194,23 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
 
 
 def recognise_naming(keys: Iterable[str]) -> str:
-    """The naming whose table has most of the keys.
+    """Find the naming whose table makes our names out of most keys of a file.
 
-    Raises ValueError if none has any, and for a checkpoint of vit-pytorch: no table can
-    help, it is another model.
+    Raises ValueError if no table does so for any, and for a checkpoint of vit-pytorch:
+    that is a different model, so no table can help.
     """
     keys = list(keys)
     if any("to_patch_embedding." in key for key in keys):
-        reason = (
-            "it normalises patches before and after their projection; ours does not"
+        raise ValueError(
+            "a vit-pytorch checkpoint does not fit: its model normalises patches before"
+            " and after their projection, ours does not"
         )
-        raise ValueError(f"a vit-pytorch checkpoint is not of this model: {reason}")
-
-    def known(naming: str) -> int:
-        return sum(rename_key(key, NAMINGS[naming]) is not None for key in keys)
-
-    best = max(NAMINGS, key=known)
-    if not known(best):
+    known = {
+        naming: sum(rename_key(key, words) is not None for key in keys)
+        for naming, words in NAMINGS.items()
+    }
+    best = max(known, key=known.__getitem__)
+    if not known[best]:
         raise ValueError(f"no naming of {list(NAMINGS)} has these keys: {_some(keys)}")
     return best
 
@@ -261,11 +218,12 @@ def recognise_naming(keys: Iterable[str]) -> str:
 def convert_state_dict(
     state_dict: Mapping[str, Tensor], naming: str | None = None
 ) -> dict[str, Tensor]:
-    """Published weights, with our names and axes, `{key: ...} -> {our key: ...}`.
+    """Give published weights our names and axes, `{key: ...} -> {our key: ...}`.
 
-    `naming` is a key of `NAMINGS`, None = recognised. No number changes: queries, keys
-    and values are fused, JAX's axes turned. Raises ValueError for another naming, for
-    keys that it does not have, and for two keys of the same tensor.
+    No number changes: keys are renamed, JAX's axes rearranged, queries, keys and values
+    joined. `naming` is a key of `NAMINGS`; None means recognised by the keys. Raises
+    ValueError for a naming that does not exist, for keys that are not in its table, and
+    for two keys that mean the same tensor.
     """
     if naming is None:
         naming = recognise_naming(state_dict)
@@ -273,14 +231,15 @@ def convert_state_dict(
         raise ValueError(f"naming must be one of {list(NAMINGS)}, got {naming!r}")
     names = {key: rename_key(key, NAMINGS[naming]) for key in state_dict}
     if unknown := [key for key, name in names.items() if name is None]:
-        got = f"{_some(unknown)} ({len(unknown)} of {len(names)} keys)"
-        raise ValueError(f"these keys are not in the naming {naming!r}: {got}")
-    counts = Counter(names.values())
-    if twice := [key for key, name in names.items() if counts[name] > 1]:
+        raise ValueError(
+            f"these keys are not in the naming {naming!r}: {_some(unknown)}"
+            f" ({len(unknown)} of {len(names)} keys); is it a different model?"
+        )
+    found = list(names.values())
+    if twice := [key for key, name in names.items() if found.count(name) > 1]:
         raise ValueError(f"these keys mean the same tensors: {_some(twice)}; keep one")
-    turn = from_jax if naming == "jax" else lambda key, tensor: tensor
     return fuse_qkv(
-        {str(names[key]): turn(key, tensor) for key, tensor in state_dict.items()}
+        {str(names[key]): from_jax(key, tensor) for key, tensor in state_dict.items()}
     )
 
 
@@ -298,19 +257,25 @@ def fit_positions(
     policy: str = "timm",
     old_grid_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """A table of positions for the grid of a model, `1 n d -> 1 m d`.
+    """Fit a table of positions to the grid of a model, `1 n d -> 1 m d`.
 
-    `old_grid_size` is the grid of the table. None = that of the model if it has as many
-    patches, else a square; if the rows make none, the table is given back as it is.
-    If it must be stretched, raises ValueError for an unknown policy or a wrong grid.
+    `model` has a `grid_size` and `num_prefix_tokens`; `policy` says whose interpolation
+    to reproduce (`RESIZE_POLICIES` of lesson 2); `old_grid_size` is the grid that the
+    table was made for. None means the grid of the model if it has as many rows, else a
+    square; rows that make no square are returned as they are, for strict loading to
+    refuse. Raises ValueError for an unknown policy or a table that is not of its grid.
     """
-    grid_size, prefix = tuple(model.grid_size), model.num_prefix_tokens
     if old_grid_size is None:
-        rows = position.shape[1] - prefix if position.ndim == 3 else 0
-        if rows == prod(grid_size) or rows < 1 or isqrt(rows) ** 2 != rows:
+        rows = position.shape[1] - model.num_prefix_tokens if position.ndim == 3 else 0
+        if rows == prod(model.grid_size) or rows < 1 or isqrt(rows) ** 2 != rows:
             return position
-    exact = position.double() if position.dtype == torch.float64 else position.float()
-    return resize_position_embedding(exact, grid_size, prefix, policy, old_grid_size)
+    return resize_position_embedding(
+        position.to(torch.promote_types(position.dtype, torch.float32)),
+        tuple(model.grid_size),
+        num_prefix_tokens=model.num_prefix_tokens,
+        policy=policy,
+        old_grid_size=old_grid_size,
+    )
 
 
 # --- 11.7 Other classes ---
@@ -321,21 +286,21 @@ _HEAD = ("head.", "head_dist.", "pre_logits.")
 def fit_head(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights with a head like `ours`, `{key: ...} -> {key: ...}`, and what is fresh.
+    """Fit the head to the classes of a model, `{key: ...} -> {key: ...}`.
 
-    For another number of classes the head is the one of `ours`, and a sentence says so.
-    Both heads of a distilled model go together. A model without a head needs none.
+    `weights` are converted weights, `ours` the state dict of the model. If the numbers
+    of classes differ, the head, or both heads of a distilled model, is taken from
+    `ours`; a sentence in the list names what is newly initialised.
     """
-    here, there = (
-        len(state["head.weight"]) if "head.weight" in state else 0
-        for state in (ours, weights)
-    )
+    here, there = (len(state.get("head.weight", ())) for state in (ours, weights))
     if here == there > 0:
         return dict(weights), []
     body = {key: tensor for key, tensor in weights.items() if not key.startswith(_HEAD)}
     fresh = {key: tensor for key, tensor in ours.items() if key.startswith(_HEAD)}
-    why = f"{here} classes here, {there} in the weights"
-    said = f"{', '.join(fresh)} stay as they were drawn ({why}): train them"
+    said = (
+        f"{', '.join(fresh)} are newly initialised (model {here} classes, checkpoint"
+        f" {there}): train them before use"
+    )
     return body | fresh, [said] if fresh else []
 
 
@@ -345,21 +310,24 @@ def fit_head(
 def list_differences(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> list[str]:
-    """A line each for what is missing, unexpected, misshaped or not made of floats."""
-    shapes = [
-        f"{key} {tuple(weights[key].shape)}, not {tuple(ours[key].shape)}"
-        for key in ours
-        if key in weights and weights[key].shape != ours[key].shape
-    ]
+    """Say in one line each what is missing, unexpected, misshaped or no finite float.
+
+    `weights` are converted weights, `ours` the state dict of the model.
+    """
     found = {
         "missing": [key for key in ours if key not in weights],
         "unexpected": [key for key in weights if key not in ours],
-        "of another shape": shapes,
-        "not of floating point": [
-            f"{key} {tensor.dtype}"
-            for key, tensor in weights.items()
-            if not tensor.is_floating_point()
+        "of another shape": [
+            f"{key} {tuple(t.shape)}, not {tuple(ours[key].shape)}"
+            for key, t in weights.items()
+            if key in ours and t.shape != ours[key].shape
         ],
+        "not of floating point": [
+            f"{key} {t.dtype}"
+            for key, t in weights.items()
+            if not t.is_floating_point()
+        ],
+        "not finite": [key for key, t in weights.items() if not t.isfinite().all()],
     }
     return [f"{what}: {_some(names)}" for what, names in found.items() if names]
 
@@ -370,20 +338,23 @@ def load_weights(
     policy: str = "timm",
     old_grid_size: tuple[int, int] | None = None,
 ) -> list[str]:
-    """Converted weights into a model of any image size and number of classes.
+    """Load converted weights into a model of any image size and number of classes.
 
-    Says, in sentences, what of the model stays as it was drawn: a head for other
-    classes. Positions are stretched by `policy` from `old_grid_size` (`fit_positions`).
-    Everything else must fit: raises ValueError with the names of what does not, and the
-    model is as it was.
+    Returns a sentence for what is newly initialised in the model, which is a head for
+    other classes, else an empty list. `policy` and `old_grid_size` say how positions
+    are stretched (`fit_positions`). Everything else must fit: raises ValueError with
+    the names of what does not, and then the model is unchanged.
     """
     ours = model.state_dict()
     weights, said = fit_head(state_dict, ours)
     if "pos_embed" in weights:
-        table = weights["pos_embed"]
-        weights["pos_embed"] = fit_positions(table, model, policy, old_grid_size)
+        weights["pos_embed"] = fit_positions(
+            weights["pos_embed"], model, policy=policy, old_grid_size=old_grid_size
+        )
     if differences := list_differences(weights, ours):
-        todo = "build the model that these weights were made for"
-        raise ValueError(f"the weights do not fit: {'; '.join(differences)}; {todo}")
+        raise ValueError(
+            f"the weights do not fit: {'; '.join(differences)}; build the model that"
+            " these weights were made for, or get a file that is not damaged"
+        )
     model.load_state_dict(weights)
     return said

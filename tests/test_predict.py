@@ -221,22 +221,28 @@ def deep(path):
 
 
 BAD = {
-    "missing": (lambda path: None, "no such file"),
-    "empty": (lambda path: path.touch(), "not an image in BMP, GIF, JPEG, PNG, PPM"),
-    "text": (lambda path: path.write_text("a cat"), "not an image in BMP, GIF, JPEG"),
+    "missing": (lambda path: None, "there is no such file"),
+    "empty": (
+        lambda path: path.touch(),
+        "this is not an image in one of the formats BMP, GIF, JPEG, PNG, PPM",
+    ),
+    "text": (
+        lambda path: path.write_text("a cat"),
+        "this is not an image in one of the formats BMP, GIF, JPEG",
+    ),
     "postscript": (
         lambda path: Image.new("RGB", (9, 9)).save(path, "EPS"),
-        "not an image in BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP",
+        "this is not an image in one of the formats BMP, GIF, JPEG, PNG, PPM, TIFF,",
     ),
-    "cut off": (cut_off, r"broken, or may not be read \(.+\)"),
-    "huge": (huge, "too large, more than 89,478,485 pixels: make it smaller"),
-    "bomb": (a_bomb, "too large, more than 89,478,485 pixels: make it smaller"),
+    "cut off": (cut_off, r"the file is damaged or locked \(.+\)"),
+    "huge": (huge, "the image has over 89,478,485 pixels: make it smaller"),
+    "bomb": (a_bomb, "the image has over 89,478,485 pixels: make it smaller"),
     "thin": (
         lambda path: Image.new("L", (80_000, 3)).save(path),
-        "too thin a strip, 80000 x 3 pixels: cut out what matters",
+        "the image is too thin, 80000 x 3 pixels: crop it to what matters",
     ),
-    "deep": (deep, "expected 8 bits a channel, got Pillow's mode I;16: convert it"),
-    "no images": (lambda path: path.mkdir(), "no image in this folder"),
+    "deep": (deep, "expected 8 bits per channel, got Pillow's mode I;16: convert it"),
+    "no images": (lambda path: path.mkdir(), "there is no image in this folder"),
 }
 
 
@@ -302,7 +308,9 @@ def test_nothing_is_drawn_among_the_images(run, photos):
     code, found, complaints = run(photos / "a.png", "--overlay", photos)
     assert (code, found) == (1, {})
     (said,) = complaints
-    assert said == f"your images are in {photos}: name another folder for what is drawn"
+    assert said == (
+        f"your images are in {photos}: choose another folder for the drawings"
+    )
     assert sorted(photos.iterdir()) == before
 
 
@@ -310,7 +318,7 @@ def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):
     """Nothing is fetched for a slip of the pen."""
     missing = tmp_path / "cat.png"
     assert main(["predict", str(missing), "--model", TINY]) == 1
-    assert capsys.readouterr() == ("", f"{missing}: no such file\n")
+    assert capsys.readouterr() == ("", f"{missing}: there is no such file\n")
 
 
 # What concerns all images
@@ -319,9 +327,15 @@ def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "deit_tini"], "name must be one of .*closest: .*deit_tiny_"),
+        (
+            ["--model", "deit_tini"],
+            "there is no model 'deit_tini'.*one of .*deit_tiny_",
+        ),
         (["--model", "vit_huge_patch32_224"], ".*no.* weights for vit_huge_patch32.*"),
-        (["--device", "abacus"], "no device 'abacus' here: take cpu"),
+        (
+            ["--device", "abacus"],
+            "there is no device 'abacus' on this computer: use cpu",
+        ),
         (["--weights", "missing.pth"], ".*missing.pth.*"),
     ],
 )
@@ -341,6 +355,15 @@ def test_weights_for_another_model_or_without_a_head_are_refused(
     code, found, complaints = run(photos, weights=weights_of(TINY, 0))
     assert (code, found, len(complaints)) == (1, {}, 1)
     assert "has no head" in complaints[0]
+
+
+def test_weights_with_nan_are_refused_by_name(run, weights_of, photos, tmp_path):
+    state, path = load_file(weights_of(TINY)), tmp_path / "broken.safetensors"
+    state["head.bias"][7] = float("nan")
+    save_file(state, path)
+    code, found, complaints = run(photos, weights=path)
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    assert "not finite: head.bias;" in complaints[0]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "five", "1.5"])

@@ -194,19 +194,40 @@ def test_our_jax_layout_is_the_one_that_timm_reads(package, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["performer", "transformer"])
+@pytest.mark.parametrize("naming", [None, "t2t"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_t2t_weights_give_the_released_logits(package, kind, prefix):
+def test_t2t_weights_give_the_released_logits(package, kind, prefix, naming):
     model, golden = released_t2t(package, kind, torch.float32)
     state = {prefix + key: tensor for key, tensor in golden["weights"].items()}
-    assert load(package, model, state) == []
+    assert load(package, model, state, naming) == []
     assert distance(answer(model, golden["input"]), golden["logits"]) <= TOLERANCE
 
 
-def test_what_wraps_a_model_is_taken_off(package):
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("module.", "_orig_mod.", "module._orig_mod.", "model.", "net."),
+        *("backbone.", "encoder.", "module.model."),
+    ],
+)
+def test_what_wraps_a_model_is_taken_off(package, peer, prefix):
+    state = drawn(PEERS[peer]()).state_dict()
+    expected = package.convert_state_dict(state)
+    wrapped = {prefix + key: tensor for key, tensor in state.items()}
+    found = package.convert_state_dict(wrapped)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_blocks_that_were_compiled_one_by_one_are_known(package):
     state = drawn(timm_vit()).state_dict()
-    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
-        wrapped = {prefix + key: tensor for key, tensor in state.items()}
-        assert package.convert_state_dict(wrapped).keys() == state.keys()
+    compiled = {
+        re.sub(r"(blocks\.\d+\.)", r"\1_orig_mod.", key): tensor
+        for key, tensor in state.items()
+    }
+    assert "blocks.0._orig_mod.norm1.weight" in compiled
+    assert package.convert_state_dict(compiled).keys() == state.keys()
 
 
 def test_our_own_weights_are_of_the_naming_timm(package):
@@ -225,9 +246,7 @@ def test_block_numbers_of_two_digits(package, name):
     }
     for naming, block in names.items():
         part = next(
-            their.split("*")[1][1:]
-            for their, our in package.NAMINGS[naming].items()
-            if our == f"blocks.*.{name}"
+            their for their, our in package.NAMINGS[naming].items() if our == name
         )
         end = {"jax": "/scale" if "norm" in name else "/kernel"}.get(naming, ".weight")
         key = block.format(11) + part + end
@@ -332,10 +351,22 @@ def test_numbers_that_are_not_of_floating_point_are_refused(package, dtype):
         package.load_weights(model, state)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_numbers_that_are_none_are_refused_by_name(package, value):
+    model, state = ours(package), ours(package).state_dict()
+    before = {key: t.clone() for key, t in model.state_dict().items()}
+    state["head.bias"][3] = value
+    with pytest.raises(ValueError, match=r"do not fit: not finite: head\.bias; build"):
+        package.load_weights(model, state)
+    assert all(torch.equal(before[key], t) for key, t in model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("naming", "key", "name"),
     [
         ("torchvision", "heads.pre_logits.bias", "pre_logits.fc.bias"),
+        ("torchvision", "heads.head.bias", "head.bias"),
+        ("torchvision", "heads.bias", "head.bias"),
         ("transformers", "vit.pooler.dense.weight", "pre_logits.fc.weight"),
         ("jax", "pre_logits/kernel", "pre_logits.fc.weight"),
         ("jax", "opt/target/Transformer/encoder_norm/scale", "norm.weight"),
@@ -345,11 +376,25 @@ def test_what_only_some_files_have_is_known(package, naming, key, name):
     assert package.rename_key(key, package.NAMINGS[naming]) == name
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("mask_token", "decoder_blocks.0.norm1.weight", "blocks.0.attn.q_norm.bias"),
+        *("fc_norm.weight", "my_classifier.bias", "layer1.0.bn1.running_mean"),
+    ],
+)
+def test_what_is_not_made_of_our_words_is_not_known(package, key):
+    for words in package.NAMINGS.values():
+        assert package.rename_key(key, words) is None
+
+
 def test_a_tensor_of_jax_with_other_axes_is_refused(package):
     state = as_jax(ours(package).state_dict(), 3)
     key = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1/query/kernel"
     state[key] = state[key].flatten(1)
-    with pytest.raises(ValueError, match=rf"{key} must be 'd h e', got shape .48, 48"):
+    with pytest.raises(
+        ValueError, match=rf"{key} must have the axes 'd h e', got shape .48"
+    ):
         package.convert_state_dict(state)
 
 
@@ -398,8 +443,10 @@ def test_a_head_for_other_classes_stays_fresh_and_is_named(package, distilled):
     before = {key: t.clone() for key, t in model.state_dict().items()}
     (said,) = package.load_weights(model, theirs.state_dict())
     heads = [key for key in before if key.startswith("head")]
-    assert said.startswith(", ".join(heads) + " stay as they were drawn")
-    assert "5 classes here, 7 in the weights" in said
+    assert said == (
+        f"{', '.join(heads)} are newly initialised (model 5 classes, checkpoint 7):"
+        " train them before use"
+    )
     for key, tensor in model.state_dict().items():
         expected = before if key in heads else theirs.state_dict()
         assert torch.equal(tensor, expected[key])
@@ -409,8 +456,8 @@ def test_a_file_without_a_head_leaves_a_fresh_one(package):
     theirs = drawn(PEERS["transformers"]())
     model = ours(package)
     (said,) = load(package, model, theirs.vit.state_dict())
-    assert "head.weight, head.bias stay" in said
-    assert "7 classes here, 0 in the weights" in said
+    assert said.startswith("head.weight, head.bias are newly initialised")
+    assert "(model 7 classes, checkpoint 0)" in said
 
 
 def test_features_need_no_head(package):
@@ -454,7 +501,7 @@ def test_what_does_not_fit_is_named_and_the_model_stays_as_it_was(package):
         "missing: blocks.1.norm2.bias;",
         "unexpected: blocks.2.norm1.bias;",
         "of another shape: patch_embed.proj.weight (48, 3, 4, 4), not (48, 3, 8, 8);",
-        "build the model that these weights were made for",
+        "build the model that these weights were made for, or get a file that is not",
     ):
         assert words in str(raised.value)
     assert all(torch.equal(before[key], t) for key, t in model.state_dict().items())
@@ -521,7 +568,7 @@ def test_queries_without_keys_are_refused(package):
             for key, tensor in state.items()
             if f"layers.1.attention.{letter}_proj.bias" not in key
         }
-        words = rf"belong together, got no blocks\.1\.attn\.{letter}\.bias"
+        words = rf"belong together, but there is no blocks\.1\.attn\.{letter}\.bias"
         with pytest.raises(ValueError, match=words):
             package.convert_state_dict(lacking)
 

@@ -1,9 +1,9 @@
 """What lesson 11 publishes when there is no network: pictures of ten kinds, four files.
 
-The kinds are cut from the only pictures that come with the course. The files hold the
-same weights, named and laid out as timm, torchvision, transformers and Google's JAX
-code publish theirs; written without the tables of the lesson, so that they can be
-judged by these packages.
+The pictures are cut from the only ones that come with the course. The four files hold
+the same weights with the names and layout of timm, torchvision, transformers and
+Google's JAX code. They are written without the tables of the lesson, so that these
+packages can judge both.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,9 @@ REGIONS = {
 def pictures(test: bool = False) -> tuple[Tensor, Tensor]:
     """Pictures of the ten kinds, `n 3 48 48` between 0 and 1, and their classes `n`.
 
-    Pieces of photographs: training from the left three fifths of a region, test from
-    the rest. Digits: training from the first 1,000 in the file, test from the last 360.
+    `test` chooses the pictures for testing. Pieces of photographs are cut from the left
+    three fifths of a region for training, from the rest for testing. Digits are among
+    the first 1,000 of the file for training, among the last 360 for testing.
     """
     images, classes = [], []
     for number, name in enumerate(CLASSES[: len(REGIONS)]):
@@ -50,14 +51,17 @@ def pictures(test: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def pieces(name: str, number: int, test: bool) -> Tensor:
-    """Squares of a region at random places, `n 3 48 48`, the same at every call."""
+    """Cut squares from random places of a region, `n 3 48 48`, the same at every call.
+
+    name: a key of `REGIONS`.
+    number: how many squares, the `n` of the shape.
+    test: whether to cut from the part for testing.
+    """
     photo, top, bottom, left, right = REGIONS[name]
     middle = left + (right - left) * 3 // 5
     left, right = (middle, right) if test else (left, middle)
-    scene, source = (
-        photograph(photo, (427, 640)),
-        torch.Generator().manual_seed(int(test)),
-    )
+    scene = photograph(photo, (427, 640))
+    source = torch.Generator().manual_seed(int(test))
     squares = []
     for _ in range(number):
         y = int(torch.randint(top, bottom - SIDE + 1, (), generator=source))
@@ -67,7 +71,7 @@ def pieces(name: str, number: int, test: bool) -> Tensor:
 
 
 def enlarged(digits: Tensor) -> Tensor:
-    """Digits with a black frame, in three equal channels, `b 1 8 8 -> b 3 48 48`."""
+    """Frame digits in black, in three equal channels, `b 1 8 8 -> b 3 48 48`."""
     framed = F.pad(digits, (1, 1, 1, 1)).expand(-1, 3, -1, -1)
     return F.interpolate(framed, size=(SIDE, SIDE), mode="bilinear")
 
@@ -119,7 +123,11 @@ JAX = {
 def publish(
     weights: Mapping[str, Tensor], num_heads: int, folder: Path
 ) -> dict[str, Path]:
-    """Write the weights of a Vision Transformer into four files, by naming."""
+    """Write the weights of a Vision Transformer into four files; returns their paths.
+
+    weights: a state dict with our names, of a model with `num_heads` heads.
+    folder: where to write; the keys of the result are the four namings.
+    """
     import numpy as np
     from safetensors.torch import save_file
 
@@ -141,18 +149,19 @@ def publish(
 
 
 def renamed(key: str, words: Mapping[str, str]) -> str:
+    """Replace each of our words in a key by theirs."""
     for ours, theirs in words.items():
         key = key.replace(ours, theirs)
     return key
 
 
 def as_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under torchvision's names."""
+    """Give the tensors torchvision's names."""
     return {renamed(key, TORCHVISION): tensor for key, tensor in weights.items()}
 
 
 def as_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names of transformers; queries, keys and values apart."""
+    """Give the tensors the names of transformers; queries, keys and values apart."""
     theirs = {}
     for key, tensor in weights.items():
         if "qkv" in key:
@@ -166,7 +175,7 @@ def as_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_jax(weights: Mapping[str, Tensor], num_heads: int) -> dict[str, Tensor]:
-    """The names of Google's `.npz` files; inputs before outputs, heads apart."""
+    """Give the tensors the names of Google's files; inputs first, heads apart."""
     theirs = {}
     for key, tensor in weights.items():
         place = f"Transformer/encoder_{key}" if key.startswith("norm.") else key

@@ -1,4 +1,4 @@
-"""What is in a photograph: the command `course-vit predict`."""
+"""Name what is in photographs: the command `course-vit predict`."""
 
 import math
 import sys
@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from ..looking_inside import attention_maps, attention_rollout
 from . import CourseError
-from .models import create_model, find_size
-from .weights import WeightSet, weight_set
+from .models import create_model
+from .weights import WeightSet, load_set
 
 # No EPS among them, nor anything else for which Pillow starts another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class PredictError(CourseError):
-    """What cannot be predicted: why, and what to do."""
+    """An image or a model that cannot be used: why, and what to do."""
 
 
 def predict(
@@ -36,12 +36,15 @@ def predict(
     overlay: Path | None = None,
     device: str = "cpu",
 ) -> bool:
-    """Print the likeliest classes of each image; False if any could not be read.
+    """Print the likeliest classes of each image; returns False if one was not read.
 
-    `places` are images and folders of images; `weights` is a file or the name of a set,
-    None the published ones. With `overlay`, a folder, each image is also drawn there
-    with where the model looked. An image that cannot be read is one line on stderr, and
-    the others go on. Raises CourseError for what concerns all of them.
+    places: images, and folders of images.
+    name, weights, device: the arguments of `load`.
+    top: how many classes to print for each image.
+    overlay: a folder in which each image is drawn, with where the model looked.
+
+    An image that cannot be read gives one line on stderr, and the other images are
+    still read. Raises CourseError for a problem that concerns all of them.
     """
     paths, failures = find_images(places)
     for failure in failures:
@@ -50,10 +53,11 @@ def predict(
         return False
     if overlay:
         if overlay.resolve() in {path.resolve().parent for path in paths}:
-            todo = "name another folder for what is drawn"
-            raise PredictError(f"your images are in {overlay}: {todo}")
+            raise PredictError(
+                f"your images are in {overlay}: choose another folder for the drawings"
+            )
         overlay.mkdir(parents=True, exist_ok=True)
-    model, how = load(name, weights, device)
+    model, how = load(name, weights=weights, device=device)
     drawn: set[Path] = set()
     for path in tqdm(paths, leave=False, disable=None if len(paths) > 1 else True):
         try:
@@ -71,18 +75,18 @@ def predict(
 
 
 def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Files, and the images in folders; and a line for each place without any."""
+    """Find files and the images in folders; the second list names what has none."""
     known = Image.registered_extensions()
     suffixes = {suffix for suffix, kind in known.items() if kind in FORMATS}
     paths, failures = [], []
     for place in places:
         try:
-            found, what = [place] if place.is_file() else [], "no such file"
+            found, what = [place] if place.is_file() else [], "there is no such file"
             if place.is_dir():
                 files = (path for path in sorted(place.iterdir()) if path.is_file())
                 found = [path for path in files if path.suffix.lower() in suffixes]
                 found = [path for path in found if path.name[0] != "."]
-                what = "no image in this folder"
+                what = "there is no image in this folder"
         except OSError as error:
             found, what = [], f"cannot be read: {error.strerror}"
         paths += found
@@ -92,81 +96,95 @@ def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image file in RGB, the right way up; of an animation, the first picture.
+    """Read an image in RGB, the right way up; of an animation, the first picture.
 
-    Raises PredictError for what is no image, broken, or above Pillow's limit of 89
-    million pixels: a small file could fill the memory.
+    Raises PredictError for a file that is no image, is damaged, or has more pixels than
+    Pillow's limit of 89 million, since a small file could fill the memory.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow thinks of harmless things
+            warnings.simplefilter("ignore")  # Pillow also warns of harmless things
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
             with image:
-                if image.mode[0] not in "IF":  # Pillow would cut those off at 255
+                if image.mode[0] not in "IF":  # Pillow would cut these off at 255
                     return ImageOps.exif_transpose(image).convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise PredictError(f"too large, {limit}: make it smaller") from error
+        raise PredictError(
+            f"the image has over {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
+        ) from error
     except Image.UnidentifiedImageError as error:
-        raise PredictError(f"not an image in {', '.join(FORMATS)}") from error
-    except Exception as error:  # a decoder may raise anything on a broken file
+        raise PredictError(
+            f"this is not an image in one of the formats {', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:  # a decoder may raise anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PredictError(f"broken, or may not be read ({reason})") from error
-    got = f"Pillow's mode {image.mode}"
-    raise PredictError(f"expected 8 bits a channel, got {got}: convert it")
+        raise PredictError(f"the file is damaged or locked ({reason})") from error
+    raise PredictError(
+        f"expected 8 bits per channel, got Pillow's mode {image.mode}: convert it"
+    )
 
 
 def view(image: Image.Image, how: WeightSet) -> Image.Image:
-    """What the model is shown: the shorter side resized, the middle cut out.
+    """Show an image as the model will see it: resized, and the middle cut out.
 
-    As timm evaluates: the square in the middle is the share `how.crop` of the shorter
-    side. Raises PredictError for a strip so thin that resizing would make it huge.
+    As in timm's evaluation, the square in the middle is the share `how.crop` of the
+    shorter side. Raises PredictError for an image so thin that resizing would make it
+    huge.
     """
     side = math.floor(how.img_size / how.crop)
     if side**2 * max(image.size) > 50_000_000 * min(image.size):
-        got = f"{image.width} x {image.height} pixels"
-        raise PredictError(f"too thin a strip, {got}: cut out what matters")
+        raise PredictError(
+            f"the image is too thin, {image.width} x {image.height} pixels: crop it to"
+            " what matters"
+        )
     mode = pictures.InterpolationMode(how.interpolation)
     return pictures.center_crop(pictures.resize(image, [side], mode), [how.img_size])
 
 
 def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
-    """A batch of one, `1 3 h w`, scaled by the mean and std of the training."""
+    """Make a batch of one, `1 3 h w`, scaled by the mean and std of the training."""
     return pictures.normalize(pictures.to_tensor(picture), how.mean, how.std)[None]
 
 
 def load(
     name: str, weights: str | None = None, device: str = "cpu"
 ) -> tuple[nn.Module, WeightSet]:
-    """The model in eval mode on its device, and the set of its weights.
+    """Load a model in eval mode, and how its images are prepared.
 
-    It has as many classes as the weights. Raises PredictError for a name or a device
-    that there is not and for weights that do not fit or have no head.
+    name: one of `list_models()`.
+    weights: a file, or the name of a set; None = the published ones.
+    device: where the model runs.
+
+    The model has as many classes as the weights. Raises PredictError for a name or a
+    device that does not exist and for weights that do not fit or have no head.
     """
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:
-        raise PredictError(f"no device {device!r} here: take cpu") from error
+        raise PredictError(
+            f"there is no device {device!r} on this computer: use cpu"
+        ) from error
     try:
-        find_size(name)
-        chosen = True if weights is None else weights
-        how = weight_set(name, chosen)
-        if not how.classes:
-            raise PredictError(f"{how.source} has no head: take a file that has")
-        model = create_model(name, chosen, num_classes=how.classes)
+        loaded = load_set(name, True if weights is None else weights)
+        if not loaded.how.classes:
+            raise PredictError(
+                f"{loaded.how.source} has no head, so it cannot name classes: use a"
+                " file that has one"
+            )
+        model = create_model(name, loaded, num_classes=loaded.how.classes)
     except ValueError as error:
         raise PredictError(str(error)) from error
-    return model.eval().to(device), how
+    return model.eval().to(device), loaded.how
 
 
 @torch.inference_mode()
 def likeliest(
     model: nn.Module, images: Tensor, top: int = 5
 ) -> list[tuple[float, int, str]]:
-    """The most probable classes of one image `1 3 h w`: probability, number, name.
+    """Find the most probable classes of one image `1 3 h w`: probability, number, name.
 
-    A thousand classes are taken for ImageNet's; others have no names here.
+    A model with a thousand classes is taken to know ImageNet's; others have no names.
     """
     shares = model(images)[0].float().softmax(dim=0)
     names = ViT_B_16_Weights.DEFAULT.meta["categories"]
@@ -178,13 +196,13 @@ def likeliest(
 
 
 def table(path: Path, rows: Sequence[tuple[float, int, str]]) -> str:
-    """Probability, number and name of the classes of one image, under its path."""
+    """Write probability, number and name of the classes under the path of an image."""
     lines = [f"{share:11.1%}  {number:5}  {name}" for share, number, name in rows]
     return "\n".join(line.rstrip() for line in [f"probability  class  {path}", *lines])
 
 
 def free_place(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """A file name for a picture that no other image of this run has."""
+    """Choose a file name that no other drawing of this run has."""
     place, number = folder / f"{stem}_attention.png", 2
     while place in taken:
         place, number = folder / f"{stem}_attention_{number}.png", number + 1
@@ -194,10 +212,11 @@ def free_place(folder: Path, stem: str, taken: set[Path]) -> Path:
 def attention_overlay(
     model: nn.Module, images: Tensor, picture: Image.Image
 ) -> Image.Image:
-    """What the model is shown, and beside it where it looked, from blue to yellow.
+    """Draw what the model is shown, and beside it where it looked, in blue and yellow.
 
-    Rollout (lesson 8) from the tokens that are read to the patches, of one image `1 3 h
-    w`; of T2T-ViT, in its backbone. Blue is 0, yellow the most that any patch gets.
+    This is the rollout of lesson 8 from the tokens that the head reads to the patches
+    (of T2T-ViT, in its backbone), for one image `1 3 h w` and its `picture`. Blue is 0,
+    yellow the most that any patch gets.
     """
     prefix = model.num_prefix_tokens
     rollout = attention_rollout(attention_maps(model, images))[0].float()

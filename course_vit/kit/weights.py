@@ -1,8 +1,8 @@
-"""Published weights: which there are, how to get them, how to read a file of them.
+"""Published weights: which ones there are, how to fetch them, how to read a file.
 
-What is fetched is kept: from the Hugging Face hub in its cache, other files in torch's
-folder of checkpoints. HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME, TORCH_HOME and
-the usual proxy variables are obeyed. No pickle is ever executed.
+Fetched files are kept: those of the Hugging Face hub in its cache, all others in
+torch's folder of checkpoints. HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME,
+TORCH_HOME and the usual proxy variables are obeyed. No pickle is ever executed.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,26 +31,38 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 T2T_RELEASE = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 
+SIZES: dict[str, dict[str, Any]] = {
+    **VIT_SIZES,
+    **DEIT_SIZES,
+    **DISTILLED_SIZES,
+    **T2T_SIZES,
+}
+
 
 class WeightsError(CourseError):
-    """Weights that cannot be had or read: which, why, and what to do."""
+    """Weights that cannot be fetched or read: which, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """One set of weights, and what has to be known to use it.
+    """A set of weights: where it is, and what one has to know to use it.
 
-    `source` is a repository on the Hugging Face hub, `torchvision/` and a file of which
-    torchvision knows the address, an address, or a path.
-    `naming` and `policy` (of positions) are words of `convert_state_dict` and
-    `resize_position_embedding`. Images are resized with `interpolation` (torchvision's
-    word) so that the middle `img_size` pixels are the share `crop` of the shorter side,
-    then scaled by `mean` and `std`. `gelu` is nn.GELU's `approximate`. The number of
-    heads and the grid of the positions stand in no file of torch: None = not known.
+    source: a repository on the Hugging Face hub, `torchvision/` and the name of one of
+        torchvision's files, an address, or an absolute path.
+    naming: a word of `convert_state_dict`; None = a file that has not been read yet.
+    policy: how positions are stretched, a word of `resize_position_embedding`.
+    mean, std: how the three colours of an image between 0 and 1 are scaled.
+    crop: the share of the shorter side that the middle `img_size` pixels are.
+    interpolation: how images are resized, torchvision's word.
+    img_size, norm_eps: arguments of the model.
+    classes: how many classes the head has; 0 = no head.
+    gelu: `approximate` of nn.GELU.
+    num_heads, grid_size: those of the model and of its table of positions. None = not
+        known: no file of torch tells them.
     """
 
     source: str
-    naming: str = "timm"
+    naming: str | None = "timm"
     policy: str = "timm"
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
@@ -61,22 +75,20 @@ class WeightSet:
     num_heads: int | None = None
     grid_size: tuple[int, int] | None = None
 
-    @property
-    def sha256(self) -> str | None:
-        """The first digits of the checksum, if the file's name publishes them.
 
-        The hub announces its checksums with each file; T2T-ViT publishes none.
-        """
-        found = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", self.source)
-        return found[1] if found else None
+class LoadedSet(NamedTuple):
+    """The tensors of a file, under its own names, and what is known about them."""
+
+    how: WeightSet
+    tensors: dict[str, Tensor]
 
 
 # --- The published sets ---
 
 _OF_IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
-# On the hub under `timm/`; the first is timm's default. Trained in JAX with a GELU by
-# tanh; timm runs them with the exact one: a difference of 5e-4 std of the logits.
+# On the hub under `timm/`; the first is timm's default. They were trained in JAX with
+# the tanh GELU; timm runs them with the exact one, which moves logits by 5e-4 std.
 _VIT_TAGS = {
     "vit_tiny_patch16_224": "augreg_in21k_ft_in1k",
     "vit_small_patch16_224": "augreg_in21k_ft_in1k augreg_in1k",
@@ -89,8 +101,8 @@ _VIT_TAGS = {
     "vit_large_patch16_224": "augreg_in21k_ft_in1k",
 }
 
-# torchvision's: file, share of the shorter side, interpolation. Those called swag may
-# not be used commercially (CC BY-NC 4.0).
+# torchvision's: file, crop, interpolation. Those called swag may not be used
+# commercially (CC BY-NC 4.0).
 _TORCHVISION_FILES = {
     "vit_base_patch16_224.tv_in1k": ("vit_b_16-c867db91", 224 / 256, "bilinear"),
     "vit_base_patch16_384.tv_swag_in1k": ("vit_b_16_swag-9ac1b537", 1.0, "bicubic"),
@@ -122,7 +134,7 @@ _T2T_FILES = {
 }
 
 
-# What the code that a file of weights comes from does otherwise than its family.
+# How the code that a file comes from differs from what the family of its model does.
 _OF_FILES: dict[str, dict[str, Any]] = {
     "timm": {},
     "t2t": {},
@@ -136,27 +148,20 @@ _OF_FILES: dict[str, dict[str, Any]] = {
     "jax": {"policy": "jax", "gelu": "tanh"},
 }
 
-_SIZES: dict[str, dict[str, Any]] = {
-    **VIT_SIZES,
-    **DEIT_SIZES,
-    **DISTILLED_SIZES,
-    **T2T_SIZES,
-}
-_FAMILIES = {
-    "vit": WeightSet(""),
-    "deit": WeightSet("", policy="deit", **_OF_IMAGENET),
-    "t2t": WeightSet("", "t2t", "deit", norm_eps=1e-5, **_OF_IMAGENET),
+_OF_FAMILIES: dict[str, dict[str, Any]] = {
+    "vit": {},
+    "deit": {"policy": "deit", **_OF_IMAGENET},
+    "t2t": {"policy": "deit", "norm_eps": 1e-5, **_OF_IMAGENET},
 }
 
 
-def _of_model(name: str, **known: Any) -> WeightSet:
-    """What all sets for a model share, its sizes and its family's habits."""
-    sizes = _SIZES[name]
-    if name.endswith("384"):
-        known = {"img_size": 384, "crop": 1.0, **known}
-    family = _FAMILIES[name.split("_")[0]]
-    found = replace(family, num_heads=sizes["num_heads"], **known)
-    side = found.img_size // sizes.get("patch_size", 16)
+def _of_model(name: str, source: str, **known: Any) -> WeightSet:
+    """A set for a model: what is known of it, else its size and its family's habits."""
+    larger = {"img_size": 384, "crop": 1.0} if name.endswith("384") else {}
+    heads = {"num_heads": SIZES[name]["num_heads"]}
+    family = _OF_FAMILIES[name.split("_")[0]]
+    found = WeightSet(source, **family | larger | heads | known)
+    side = found.img_size // SIZES[name].get("patch_size", 16)
     return replace(found, grid_size=(side, side))
 
 
@@ -167,8 +172,8 @@ def _published() -> Iterator[tuple[str, WeightSet]]:
             yield name, _of_model(model, source=f"timm/{name}")
     for name, (file, crop, interpolation) in _TORCHVISION_FILES.items():
         how = _OF_FILES["torchvision"] | {"crop": crop, "interpolation": interpolation}
-        how |= {"source": f"torchvision/{file}.pth", "naming": "torchvision"}
-        yield name, _of_model(name.split(".")[0], **how)
+        source, model = f"torchvision/{file}.pth", name.split(".")[0]
+        yield name, _of_model(model, source=source, naming="torchvision", **how)
     for model in _DEIT:
         name = f"{model}.fb_in1k"
         yield name, _of_model(model, source=f"timm/{name}")
@@ -189,105 +194,136 @@ _BY_FILE = {
 
 
 def published_sets(name: str) -> list[str]:
-    """The names of the sets for a model; the first is its default."""
+    """The names of the sets for the model `name`; the first is its default."""
     return [known for known in WEIGHT_SETS if known.split(".")[0] == name]
 
 
+# --- From a name to weights in memory ---
+
+
+def load_set(name: str, pretrained: bool | str | Path = True) -> LoadedSet:
+    """Find, fetch and read weights for the model `name`; their file is read once.
+
+    The arguments and errors are those of `weight_set`, `fetch` and `read_weights`. For
+    a file that is not known by its name, how its images were prepared is what the
+    family of the model does and, for torchvision's names, what torchvision does: no
+    file says it. (The processor of transformers squeezes the whole image into a square;
+    that is not imitated.) Raises ValueError if the keys in it are of no known naming.
+    """
+    how = weight_set(name, pretrained)
+    path, checksum = fetch(how)
+    tensors = read_weights(path, checksum=checksum)
+    if how.naming is None:
+        how = replace(how, **_told_by(tensors))
+    return LoadedSet(how, tensors)
+
+
 def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
-    """The weights for the model `name`; of the published ones nothing is fetched yet.
+    """Say which weights are meant for the model `name`; nothing is fetched or read.
 
     `pretrained` is True (the default set), the name of a set, or a file; a file that
-    still has its published name is known by it. Raises WeightsError if there are none
-    or a file cannot be read, ValueError for an unknown model, or for a file if nobody
-    knows the names in it, TypeError for what is no name and no path.
+    still has its published name is known by it. Raises WeightsError if there are no
+    such weights, ValueError for an unknown model and TypeError for any other type.
     """
     if not isinstance(pretrained, bool | str | Path):
-        rule = "pretrained must be True, the name of a set or a file"
-        raise TypeError(f"{rule}, got {type(pretrained).__name__}")
-    if name not in _SIZES:
-        raise ValueError(f"name must be one of list_models(), got {name!r}")
+        got = type(pretrained).__name__
+        raise TypeError(
+            f"pretrained must be True, the name of a set or a file, got {got}"
+        )
+    check_name(name)
     sets = published_sets(name)
-    known = f"the sets of {name} are {', '.join(sets)}" if sets else "it has no set"
     if pretrained is True and not sets:
-        todo = "take another model, or give the path of a file"
-        raise WeightsError(f"the course knows no published weights for {name}: {todo}")
-    chosen = sets[0] if pretrained is True else str(pretrained)
-    path = Path(chosen).absolute()
-    if chosen not in WEIGHT_SETS and not path.is_file():
-        what = "is a folder, give a file" if path.is_dir() else "is no file and no set"
-        raise WeightsError(f"{chosen!r} {what}: {known}")
+        raise WeightsError(
+            f"the course knows no published weights for {name}: choose another model,"
+            " or give the path of a file"
+        )
+    if pretrained is True:
+        return WEIGHT_SETS[sets[0]]
+    chosen = str(pretrained)
+    path = Path(chosen).expanduser().absolute()
     published = chosen if chosen in WEIGHT_SETS else _BY_FILE.get(path.name)
+    known = ", ".join(sets) or "there is none"
+    if chosen != published and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is neither a file nor a set"
+        raise WeightsError(
+            f"{chosen!r} {what}: give a file of weights, or a set of {name} ({known})"
+        )
     if published is None:
-        return set_of_file(name, path, read_weights(path))
+        found = _of_model(name, str(path), naming=None, num_heads=None)
+        return replace(found, grid_size=None)
     if published not in sets:
-        raise WeightsError(f"{published} is not for {name}: {known}")
+        raise WeightsError(
+            f"{published} is not for {name}: give a file of weights, or a set of {name}"
+            f" ({known})"
+        )
     found = WEIGHT_SETS[published]
     return found if chosen == published else replace(found, source=str(path))
 
 
-def set_of_file(name: str, path: Path, weights: Mapping[str, Tensor]) -> WeightSet:
-    """What a file of weights is, as far as its keys and the name of the model tell.
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that is not of a model, with the closest ones."""
+    if name not in SIZES:
+        close = get_close_matches(name, SIZES, cutoff=0.4) or SIZES
+        raise ValueError(
+            f"there is no model {name!r} in list_models(): choose one of"
+            f" {', '.join(close)}"
+        )
 
-    No file says how its images were prepared: that is what the family of the model does
-    and, for torchvision's names, torchvision. (The processor of transformers squeezes
-    the whole image into the square; that is not imitated.) Raises ValueError if nobody
-    knows its keys.
-    """
-    naming = recognise_naming(weights)
-    names = {rename_key(key, NAMINGS[naming]): key for key in weights}
-    known: dict[str, Any] = {
-        "source": str(path),
+
+def _told_by(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the tensors of a file tell about it."""
+    naming = recognise_naming(tensors)
+    names = {rename_key(key, NAMINGS[naming]): key for key in tensors}
+    queries = [  # only in JAX's files, heads have an axis of their own
+        tensor
+        for key, tensor in tensors.items()
+        if key.endswith("query/kernel") and tensor.ndim == 3
+    ]
+    return {
         "naming": naming,
-        "classes": len(weights[names["head.bias"]]) if "head.bias" in names else 0,
-        "num_heads": None,
+        "classes": tensors[names["head.bias"]].numel() if "head.bias" in names else 0,
+        "num_heads": queries[0].shape[1] if queries else None,
         **_OF_FILES[naming],
     }
-    if naming == "jax":  # only there, heads have an axis of their own
-        for key, tensor in weights.items():
-            if key.endswith("query/kernel") and tensor.ndim == 3:
-                known["num_heads"] = tensor.shape[1]
-    return replace(_of_model(name), grid_size=None, **known)
 
 
 # --- Fetching ---
 
 
-def fetch(weight_set: WeightSet) -> Path:
-    """The file of a set: what is a path already, or the cache has, or else its server.
+def fetch(weight_set: WeightSet) -> tuple[Path, str]:
+    """Get the file of a set from its cache, or else its server; and its checksum.
 
-    A broken connection is taken up where it broke; what is incomplete is never kept. A
-    checksum is verified each time if the file's name tells it, or the hub's cache,
-    which keeps files by their checksums where there are symbolic links. Raises
+    A broken connection is resumed where it broke; a file that is incomplete is never
+    kept. The checksum is the published one or its first digits, "" if there is none, as
+    for T2T-ViT. A set whose source is a path is not fetched and has no checksum. Raises
     WeightsError: why there is no file, and what to do.
     """
-    if Path(weight_set.source).is_absolute():
-        return Path(weight_set.source)
     source = weight_set.source
+    if Path(source).is_absolute():
+        return Path(source), ""
     from_hub = "://" not in source and not source.startswith("torchvision/")
     try:
-        path = _from_hub(source) if from_hub else _from_address(source)
+        return _from_hub(source) if from_hub else _from_address(source)
     except ImportError as error:
-        todo = "pip install 'course_vit[course]'"
-        raise WeightsError(f"weights are fetched by {error.name}: {todo}") from error
-    except Exception as error:  # each version of the hub's client has its own errors
-        todo = "or get the file in another way and give its path"
         raise WeightsError(
-            f"{source} was not fetched: {_why(error)}; {todo}"
+            f"fetching {source} needs {error.name}: pip install 'course_vit[course]'"
         ) from error
-    kept = path.resolve()  # the hub's cache calls what it keeps by its checksum
-    announced = kept.name if from_hub and len(kept.name) == 64 else weight_set.sha256
-    if announced and not _sha256(kept).startswith(announced):
-        for damaged in {path, kept} if from_hub else {path}:
-            damaged.unlink()
-        wrong = f"{path} is not what was published, its checksum is not {announced}"
-        raise WeightsError(f"{wrong}: it was deleted, run this again")
-    return path
+    except Exception as error:  # each version of the hub's client has its own errors
+        raise WeightsError(
+            f"{source} was not fetched: {_why(error)}; or get the file in another way"
+            " and give its path"
+        ) from error
 
 
-def _from_hub(repository: str) -> Path:
+def _from_hub(repository: str) -> tuple[Path, str]:
+    """A file of the hub; where there are symbolic links, its cache names it by its sum.
+
+    They lead there from a readable name, so the file itself is what is returned.
+    """
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repository, "model.safetensors"))
+    path = Path(hf_hub_download(repository, "model.safetensors")).resolve()
+    return path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else ""
 
 
 def torchvision_address(file: str) -> str:
@@ -298,8 +334,11 @@ def torchvision_address(file: str) -> str:
     return next(address for address in addresses if address.endswith(f"/{file}"))
 
 
-def _from_address(source: str) -> Path:
-    """A file by its address, kept where torch.hub and torchvision look for it, too."""
+def _from_address(source: str) -> tuple[Path, str]:
+    """A file by its address, kept where torch.hub and torchvision look for it, too.
+
+    torchvision's names end in the first digits of the checksum.
+    """
     from huggingface_hub.file_download import http_get
 
     file = source.split("/")[-1]
@@ -314,107 +353,122 @@ def _from_address(source: str) -> Path:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    return path
+    checksum = re.search(r"-([0-9a-f]{8,64})\.pth$", file)
+    return path, checksum[1] if checksum else ""
 
 
 def _why(error: BaseException) -> str:
-    """Why nothing came, in a few words, and what helps."""
+    """Why nothing was fetched, in a few words, and what helps."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, LocalEntryNotFoundError):
         error = error.__cause__ or error
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, OfflineModeIsEnabled):
-        return "it is not in the cache and HF_HUB_OFFLINE is set, unset it once"
+        return "it is not in the cache and HF_HUB_OFFLINE is set, so unset it once"
     if status in (401, 403):
-        return f"the server wants a token or has no such thing ({status}), see HF_TOKEN"
+        return f"the server wants a token or has no such file ({status}), see HF_TOKEN"
     if status == 404:
         return "the server has no such file (404)"
     if status:
-        return f"the server answered {status}, try again later"
+        return f"the server answered {status}, so try again later"
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         return f"it cannot be kept ({reason})"
-    return f"no connection, or it broke ({reason[:160]}), try again with a network"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    return f"there is no connection, or it broke ({reason[:160]}), so try again"
 
 
 # --- Reading ---
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "net")
+_WRAPPERS = (
+    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict"),
+    *("model", "module", "net"),
+)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names, on the CPU.
+def read_weights(path: str | Path, checksum: str = "") -> dict[str, Tensor]:
+    """Read the tensors of a file by their names, on the CPU.
 
-    A `.safetensors`, a `.npz`, or whatever torch saved (`.pth`, `.pth.tar`, `.bin`), of
-    which the averaged weights (`state_dict_ema`, `model_ema`) come before the last
-    ones. Raises WeightsError for what is missing, damaged, or more than tensors:
-    nothing in the file is executed.
+    The file is a `.safetensors`, a `.npz`, or whatever torch saved (`.pth`, `.pth.tar`,
+    `.bin`); of the dictionaries that a training script may have put around the weights,
+    the averaged ones (`state_dict_ema`, `model_ema`) are preferred. A fetched file has
+    a `checksum`, or its first digits; if it is wrong, the file is deleted. Raises
+    WeightsError for a file that is missing, damaged, or holds more than tensors:
+    nothing in it is executed.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
     try:
-        content = _content(path)
-    except ImportError as error:
-        todo = f"pip install {error.name}"
-        raise WeightsError(f"{path} is read by {error.name}: {todo}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if checksum and not hashlib.sha256(content).hexdigest().startswith(checksum):
+        path.unlink()
+        raise WeightsError(
+            f"{path} is not what was published, since its checksum is not {checksum}:"
+            " it was deleted, so run this again"
+        )
+    try:
+        tensors = _unwrapped(_parsed(content, path.suffix))
     except Exception as error:  # each format has its own errors
-        raise WeightsError(f"{path} {_what_is_wrong(error)}") from error
-    while isinstance(content, dict):
-        inside = [content[key] for key in _WRAPPERS if key in content]
-        filled = [part for part in inside if isinstance(part, dict) and part]
-        if not filled:
-            break
-        content = filled[0]
-    if not isinstance(content, dict) or not content:
-        got = type(content).__name__
-        raise WeightsError(f"{path} holds no tensors by name, only one {got}")
-    if others := [str(key) for key in content if not isinstance(content[key], Tensor)]:
-        found = f"{', '.join(others[:8])} ({len(others)} of {len(content)})"
-        todo = "save the state dict of the model alone"
-        raise WeightsError(f"{path} holds more than tensors: {found}; {todo}")
-    return content
+        raise _refusal(path, error) from error
+    if not isinstance(tensors, dict) or not tensors:
+        got = type(tensors).__name__
+        raise WeightsError(
+            f"{path} contains no tensors with names but a {got}: save the state dict of"
+            " the model"
+        )
+    if others := [str(key) for key in tensors if not isinstance(tensors[key], Tensor)]:
+        raise WeightsError(
+            f"{path} contains more than tensors: {', '.join(others[:8])}"
+            f" ({len(others)} of {len(tensors)}); save the state dict alone"
+        )
+    return tensors
 
 
-def _content(path: Path) -> Any:
-    """What the file holds, read without running any of it."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if path.suffix == ".safetensors" or start[8:] == b"{":
-        from safetensors.torch import load_file
+def _parsed(content: bytes, suffix: str) -> Any:
+    """What the content of a file means, read without running any of it."""
+    if suffix == ".safetensors" or content[8:9] == b"{":
+        from safetensors.torch import load
 
-        return load_file(path)
-    if path.suffix == ".npz":
+        return load(content)
+    if suffix == ".npz":
         import numpy as np
 
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(BytesIO(content)):
             raise ValueError("no zip archive")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays}
     # Training scripts save their options, too: a Namespace only holds attributes.
     torch.serialization.add_safe_globals([argparse.Namespace])
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _what_is_wrong(error: Exception) -> str:
+def _unwrapped(content: Any) -> Any:
+    """The innermost dictionary of weights in what a training script saved."""
+    for key in _WRAPPERS if isinstance(content, dict) else ():
+        inside = content.get(key)
+        if isinstance(inside, dict) and inside:
+            return _unwrapped(inside)
+    return content
+
+
+def _refusal(path: Path, error: Exception) -> WeightsError:
+    """The error to raise in place of the one with which reading a file failed."""
+    if isinstance(error, ImportError):
+        return WeightsError(
+            f"reading {path} needs {error.name}: pip install 'course_vit[course]'"
+        )
     reason = " ".join(str(error).split()) or type(error).__name__
     code = re.search(r"GLOBAL ([\w.]+)", reason)
     if code or "allow_pickle" in reason or "pickle protocol" in reason:
-        what = f", {code[1]}" if code else ""
-        todo = "ask for safetensors, or for the weights alone"
-        return (
-            f"holds more than tensors{what}: it could run code, so stays shut; {todo}"
+        what = code[1] if code else "a pickle"
+        return WeightsError(
+            f"{path} contains more than tensors ({what}): it could run code and was not"
+            " loaded; ask for a .safetensors file, or for the weights alone"
         )
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"
     reason = reason.split("WeightsUnpickler error: ")[-1].split(" Check the doc")[0]
-    return f"cannot be read ({reason[:80]}): is it whole, and a file of weights?"
+    return WeightsError(
+        f"{path} cannot be read ({reason[:80]}): is it complete, and a file of weights?"
+    )
