@@ -95,7 +95,7 @@ WRONG = {
             r"shape \(16, 48\), expected \(2, 8, 48\)",
         ),
         (lambda images, size: by_permute(images, *size), "a single 4, .* TypeError"),
-        (unchecked(by_unfold), "multiple of the patch should raise ValueError: noth"),
+        (unchecked(by_unfold), "multiple of the patch should raise ValueError: "),
         (
             lambda x, size: patchify(x, (2, 2) if isinstance(size, int) else size),
             "a single 4, which means a square",

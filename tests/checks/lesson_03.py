@@ -158,7 +158,7 @@ WRONG = {
         (refusing(weights(), but="look"), "look at nothing should raise ValueError"),
         (rows_in_a_list, "of one image that may look at nothing should raise"),
         (refusing(masked(lambda s, m: blocked(s, m.bool())), "boolean"), "TypeError"),
-        (refusing(weights(), but="same width"), "width should raise ValueError: noth"),
+        (refusing(weights(), but="same width"), "width should raise ValueError: "),
         (of_four_axes, r"but 0 axes in front, q \(4, 6\) .* raised RuntimeError: eins"),
         (
             lambda q, k, m=None: attention_weights(q, k * max(1, 4 - q.ndim), m),

@@ -151,7 +151,7 @@ def linear(conv: nn.Conv2d, pattern: str = "d c p q -> d (c p q)", bias: bool = 
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
     layer.weight = nn.Parameter(weight.clone())
     if bias:
-        layer.bias = nn.Parameter(conv.bias.detach().clone())
+        layer.bias = nn.Parameter(conv.get_parameter("bias").detach().clone())
     return layer
 
 

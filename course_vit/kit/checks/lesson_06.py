@@ -22,7 +22,7 @@ class Prepend(nn.Module):
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
 
 
-def run(answer) -> tuple[nn.Module, Tensor]:
+def run(answer) -> tuple[Any, Tensor]:
     """A layer whose token is not zero, and what it makes of 3 images of 4 patches."""
     layer = answer(5)
     nn.init.normal_(layer.cls_token)

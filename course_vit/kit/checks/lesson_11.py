@@ -200,7 +200,7 @@ def reshaped(position, old, new, back=False):
     return torch.cat([position[:, :prefix], rows], dim=1)
 
 
-def table(prefix: int, old: tuple[int, int]) -> Tensor:
+def table(prefix: int, old: tuple[int, ...]) -> Tensor:
     return draw(1, prefix + old[0] * old[1], 6)
 
 
@@ -252,19 +252,19 @@ def prefix_rows_taken_last(position, old, new):
 grid.mistakes |= {
     "prefix-rows-dropped: a table of 17 rows, 4 x 4 places and 1 row before them:"
     " {got} rows came back, and 60 are the new grid alone. The others have a position,"
-    " too": lambda *given: stretched(*given)[:, -60:],
+    " too": lambda t, old, new: stretched(t, old, new)[:, -60:],
     "one-prefix-row-always: a table of 16 rows, 4 x 4 places and no row before them:"
     " {got} rows came back, 60 were asked for. How many rows does the old grid leave"
-    " over?": lambda *given: stretched(*given, prefix=1),
+    " over?": lambda t, old, new: stretched(t, old, new, prefix=1),
     "prefix-guessed-from-square: a table of 16 rows, 5 x 3 places and 1 row before"
     " them: {got} rows came back. 16 is a square number, and no class token follows"
     " from that; who knows the old grid?": guessed,
     "only-one-prefix-row-kept: a table of 18 rows, 4 x 4 places and 2 rows before"
     " them: {got} rows came back, 2 + 60 were asked for. DeiT has a"
-    " distillation token": lambda *given: stretched(*given)[:, -61:],
+    " distillation token": lambda t, old, new: stretched(t, old, new)[:, -61:],
     "prefix-rows-moved-last: the rows that are no places come last now, and the model"
     " adds the first row to its class token": (
-        lambda *given: stretched(*given, last=True)
+        lambda t, old, new: stretched(t, old, new, last=True)
     ),
     "new-grid-exchanged: the 60 places are laid out as 10 rows of 6, and 6 rows of 10"
     " were asked for": lambda position, old, new: stretched(position, old, new[::-1]),
@@ -274,9 +274,11 @@ grid.mistakes |= {
     ),
     "reshape-into-pictures: the numbers of one place are side by side in the table; a"
     " reshape to pictures cuts across them. Lesson 2 had a word that moves axes by"
-    " name": answers(reshaped, lambda *given: reshaped(*given, back=True)),
+    " name": answers(reshaped, lambda t, old, new: reshaped(t, old, new, back=True)),
     "other-interpolation: 1 + 60 rows came back, but not the numbers of the bicubic"
-    " stretching in the question": lambda *given: stretched(*given, mode="bilinear"),
+    " stretching in the question": lambda t, old, new: stretched(
+        t, old, new, mode="bilinear"
+    ),
 }
 
 # 11.4 Four points too few
