@@ -132,7 +132,7 @@ class Judge:
 
     def __call__(self, answer: Any) -> None:
         """Raise NotYet, or the error of the answer, unless the answer is right."""
-        tried, rights = watched(answer), []
+        tried, rights = watched(answer), list[Any]()
         for trial in self.trials:
             got, right = outcome(trial, tried), outcome(trial, self.right)
             if isinstance(got, NotYet):
