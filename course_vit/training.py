@@ -11,9 +11,8 @@ Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,11 @@ __all__ = [
     "make_optimizer",
     "warmup_cosine",
     "random_affine",
-    "in_mode",
     "predict",
     "evaluate",
     "Run",
     "train_epoch",
+    "identity",
     "save_run",
     "resume_run",
     "fit",
@@ -118,11 +117,8 @@ def make_optimizer(
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
     others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
-    groups = [
-        {"params": shrinks, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr)
+    groups: list[dict] = [{"params": shrinks}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
@@ -163,33 +159,23 @@ def random_affine(
 # --- 7.6 Judging ---
 
 
-@contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put a model into training or eval mode for the length of a `with` block.
-
-    Afterwards every part of the model is in the mode it was in, also after an error.
-    """
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
 @torch.no_grad()
 def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     """Outputs and labels of a whole loader, `n k` and `n`, on the CPU.
 
-    The model answers in eval mode, without gradients. Raises ValueError if the loader
-    is empty.
+    The model answers in eval mode, without gradients. Afterwards each of its parts is
+    in the mode it was in. Raises ValueError if the loader is empty.
     """
     if len(loader) < 1:
         raise ValueError("the loader must give at least one batch, got none")
     device = next(model.parameters()).device
-    with in_mode(model, training=False):
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
         pairs = [(model(images.to(device)).cpu(), labels) for images, labels in loader]
+    finally:
+        for module, training in modes.items():
+            module.training = training
     outputs, labels = zip(*pairs, strict=True)
     return torch.cat(outputs), torch.cat(labels)
 
@@ -211,82 +197,84 @@ def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """A training that can stop after any epoch: what it was given, what it has done.
+    """A training that can stop after any epoch, and how far it is.
 
-    The arguments are those of `fit`. `history` holds a record of each epoch that is
-    done. Raises ValueError without an epoch or a batch.
+    - `model`: any model; it is trained in place, on the device it is on.
+    - `loader`: a DataLoader or a list of batches (images, labels).
+    - `epochs`: how many times the model sees the whole loader.
+    - `lr`: the highest learning rate; `warmup_cosine` gives the share of each step.
+    - `weight_decay`: how fast matrices shrink, see `make_optimizer`.
+    - `warmup`: the share of all steps in which the learning rate climbs.
+    - `clip_norm`: a longer gradient is shortened to this length.
+    - `seed`: decides everything that is drawn from torch during the training, also in
+      the workers of the loader: order, augmentation, dropout.
+    - `loss`: called as `loss(images, outputs, labels)`.
+    - `augment`: changes the images of each batch, on the model's device.
+    - `val_loader`: judged by `evaluate` after each epoch.
+
+    `history` holds a record of each epoch that is done. Raises ValueError without an
+    epoch or a batch.
     """
 
     model: nn.Module
     loader: Loader
     epochs: int
-    lr: float
-    weight_decay: float
-    warmup: float
-    clip_norm: float
-    seed: int
-    history: list[dict[str, float]] = field(default_factory=list)
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+    loss: Loss = cross_entropy
+    augment: Callable[[Tensor], Tensor] | None = None
+    val_loader: Loader | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or len(self.loader) < 1:
-            raise ValueError(
-                f"at least one epoch of one batch is needed, got epochs={self.epochs}, "
-                f"batches={len(self.loader)}"
-            )
+        epochs, batches = self.epochs, len(self.loader)
+        if epochs < 1 or batches < 1:
+            raise ValueError(f"at least one batch is needed, got {epochs=}, {batches=}")
+        self.steps = epochs * batches
+        self.history: list[dict[str, float]] = []
         self.optimizer = make_optimizer(self.model, self.lr, self.weight_decay)
 
-    def rate(self, step: int) -> float:
-        """The learning rate at a step; steps are counted from 0, over all epochs."""
-        steps = self.epochs * len(self.loader)
-        return self.lr * warmup_cosine(step, steps, round(self.warmup * steps))
 
-    def settings(self) -> dict[str, float]:
-        """The numbers that identify the run; a checkpoint must agree with all."""
-        trained = (p.numel() for p in self.model.parameters() if p.requires_grad)
-        return {
-            "weights": sum(trained),
-            "batches": len(self.loader),
-            "epochs": self.epochs,
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
-            "warmup": self.warmup,
-            "clip_norm": self.clip_norm,
-            "seed": self.seed,
-        }
-
-
-def train_epoch(
-    run: Run,
-    loss: Loss = cross_entropy,
-    augment: Callable[[Tensor], Tensor] | None = None,
-) -> None:
+def train_epoch(run: Run) -> None:
     """Train the next epoch of a run and add its record to the history.
 
-    `loss` and `augment` are those of `fit`. Everything drawn from torch and from the
-    loader's generator follows from the run's seed and the number of the epoch. Raises
-    FloatingPointError as soon as the loss or its gradient is not finite.
+    Torch and the loader's generator get a seed that follows from the run's seed and the
+    number of the epoch. Raises FloatingPointError as soon as the loss or its gradient
+    is not finite.
     """
-    epoch, losses = len(run.history), []
+    model, epoch, losses = run.model, len(run.history), []
     seed = run.seed * run.epochs + epoch
     torch.manual_seed(seed)
-    if isinstance(run.loader, DataLoader) and run.loader.generator is not None:
-        run.loader.generator.manual_seed(seed)
-    device = next(run.model.parameters()).device
+    if generator := getattr(run.loader, "generator", None):
+        generator.manual_seed(seed)
+    device = next(model.parameters()).device
+    model.train()
     for step, (images, labels) in enumerate(run.loader, epoch * len(run.loader)):
+        share = warmup_cosine(step, run.steps, round(run.warmup * run.steps))
         for group in run.optimizer.param_groups:
-            group["lr"] = run.rate(step)
+            group["lr"] = run.lr * share
         images, labels = images.to(device), labels.to(device)
-        images = images if augment is None else augment(images)
-        value = train_step(
-            run.model, run.optimizer, images, labels, loss=loss, clip_norm=run.clip_norm
-        )
-        if not math.isfinite(value):
+        images = run.augment(images) if run.augment else images
+        cost = train_step(model, run.optimizer, images, labels, run.loss, run.clip_norm)
+        if not math.isfinite(cost):
             raise FloatingPointError(
                 f"no finite loss or gradient in epoch {epoch + 1}, step {step + 1}: "
                 "try a lower lr, a longer warm-up, or float32 for half precision"
             )
-        losses.append(value)
+        losses.append(cost)
     run.history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses)})
+    if run.val_loader is not None:
+        scores = evaluate(model, run.val_loader)
+        run.history[-1] |= {f"val_{name}": score for name, score in scores.items()}
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """What a checkpoint must agree with: a run's numbers, the shapes of its weights."""
+    numbers = {name: x for name, x in vars(run).items() if isinstance(x, int | float)}
+    weights = run.model.state_dict()
+    return numbers | {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def save_run(run: Run, path: Path) -> None:
@@ -295,7 +283,7 @@ def save_run(run: Run, path: Path) -> None:
     It is written beside `path` and then takes its name in one move.
     """
     state = {
-        "settings": run.settings(),
+        "identity": identity(run),
         "history": run.history,
         "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -307,31 +295,25 @@ def save_run(run: Run, path: Path) -> None:
 
 
 def resume_run(run: Run, path: Path) -> None:
-    """Put a run that has done nothing yet where `save_run` left an earlier one.
+    """Put a new run where `save_run` left an earlier one.
 
-    The file is read as numbers only, so that it cannot run code, and is checked before
-    the model changes. Raises ValueError for a damaged or foreign file, for one of other
-    settings and for one of a model with other weights.
+    The file is read as numbers only (`weights_only`), so that it cannot run code.
+    Raises ValueError, before the model changes, for a file that is damaged or not a
+    checkpoint, and for one of a different run.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        saved, history = dict(state["settings"]), list(state["history"])
-        shapes = {name: weight.shape for name, weight in state["model"].items()}
-        optimizer = state["optimizer"]
+        saved, history = dict(state["identity"]), list(state["history"])
+        weights, optimizer = state["model"], state["optimizer"]
     except Exception as error:
-        message = f"{path} is damaged or was not written by fit; choose another path"
-        raise ValueError(message) from error
-    settings = run.settings()
-    if changed := [name for name in settings if saved.get(name) != settings[name]]:
-        was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
-        got = ", ".join(f"{name} {settings[name]}" for name in changed)
-        raise ValueError(f"{path} must be continued with {was}, got {got}")
-    own = {name: weight.shape for name, weight in run.model.state_dict().items()}
-    if other := dict(shapes.items() ^ own.items()):
-        name = min(other)
-        raise ValueError(f"{path} is of another model: {name} differs in name or shape")
+        raise ValueError(f"{path} is damaged or was not written by fit") from error
+    own = identity(run)
+    for name in saved | own:
+        was, now = saved.get(name), own.get(name)
+        if was != now:
+            raise ValueError(f"{path} must be continued with {name} {was}, got {now}")
     run.optimizer.load_state_dict(optimizer)
-    run.model.load_state_dict(state["model"])
+    run.model.load_state_dict(weights)
     run.history = history
 
 
@@ -340,59 +322,28 @@ def fit(
     loader: Loader,
     epochs: int,
     *,
-    lr: float = 1e-3,
-    weight_decay: float = 0.05,
-    warmup: float = 0.1,
-    clip_norm: float = 1.0,
-    seed: int = 0,
-    loss: Loss = cross_entropy,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    val_loader: Loader | None = None,
     checkpoint: str | Path | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    **options: Any,
 ) -> list[dict[str, float]]:
-    """Train a model in place, on the device it is on; returns a record of each epoch.
+    """Train a model in place, where it is; returns a record of each epoch.
 
-    - `loader`: a DataLoader or a list of batches (images, labels).
-    - `epochs`: how many times the model sees the whole loader.
-    - `lr`: the highest learning rate, see `warmup_cosine`.
-    - `weight_decay`: how fast matrices shrink, see `make_optimizer`.
-    - `warmup`: the share of all steps in which the learning rate climbs.
-    - `clip_norm`: a longer gradient is shortened to this length.
-    - `seed`: decides everything that training draws from torch, also in the workers of
-      the loader: order, augmentation, dropout. The model's first weights are yours.
-    - `loss`: called as `loss(images, outputs, labels)`.
-    - `augment`: changes the images of each batch, on the model's device.
-    - `val_loader`: judged by `evaluate` after each epoch; the record holds the scores.
     - `checkpoint`: a file, written after each epoch. If it exists, the run continues
       from it to the same numbers as in one go.
     - `progress`: wraps the epochs, as tqdm does.
+    - `options`: all that `Run` accepts: lr, weight_decay, warmup, clip_norm, seed,
+      loss, augment, val_loader.
 
-    Afterwards torch's global random state and the mode of every part of the model are
-    what they were. Raises ValueError without an epoch or a batch and for a checkpoint
-    that does not belong to this run, FloatingPointError as soon as a loss or gradient
-    is not finite.
+    The caller's random numbers go on as if nothing had been drawn. Raises the errors of
+    `Run`, `train_epoch` and `resume_run`.
     """
-    run = Run(
-        model,
-        loader,
-        epochs,
-        lr=lr,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        clip_norm=clip_norm,
-        seed=seed,
-    )
+    run = Run(model, loader, epochs, **options)
     path = Path(checkpoint).expanduser() if checkpoint else None
     if path and path.exists():
         resume_run(run, path)
-    cuda = range(torch.cuda.device_count())
-    with in_mode(model, training=True), torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         for _ in progress(range(len(run.history), epochs)):
-            train_epoch(run, loss, augment)
-            if val_loader is not None:
-                scores = evaluate(model, val_loader)
-                run.history[-1] |= {f"val_{name}": x for name, x in scores.items()}
+            train_epoch(run)
             if path:
                 save_run(run, path)
     return run.history

@@ -44,7 +44,7 @@ def vit(
     if not papers_start:
         init_narrow(model)
     if forget_eval:
-        vars(model)["train"] = lambda mode: model  # evaluate() calls it in vain
+        vars(model)["eval"] = model.train  # evaluate() calls it and believes it
     train = data.train
     if few_images:
         part = Subset(train.dataset, range(few_images))
