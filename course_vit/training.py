@@ -306,7 +306,9 @@ def resume_run(run: Run, path: Path) -> None:
         saved, history = dict(state["identity"]), list(state["history"])
         weights, optimizer = state["model"], state["optimizer"]
     except Exception as error:
-        raise ValueError(f"{path} is damaged or was not written by fit") from error
+        raise ValueError(
+            f"{path} is damaged or was not written by fit: choose another path"
+        ) from error
     own = identity(run)
     for name in saved | own:
         was, now = saved.get(name), own.get(name)
