@@ -12,6 +12,7 @@ Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ __all__ = [
     "random_affine",
     "predict",
     "evaluate",
+    "Run",
     "train_epoch",
-    "random_sources",
-    "run_settings",
+    "identity",
     "save_run",
     "resume_run",
     "fit",
@@ -51,9 +52,10 @@ def cross_entropy(
 ) -> Tensor:
     """The mean of -log p(label), `b c h w, b k, b -> ()`.
 
-    With `smoothing` that share of each label is spread evenly over all classes (Szegedy
-    et al. 2016, sec. 7). The images are not needed here: every loss of the course is
-    called with images, outputs and labels, so that one may ask a teacher (lesson 9).
+    `smoothing` is the share of each label that is spread evenly over all classes
+    (Szegedy et al. 2016, sec. 7). The images are not needed here: every loss of the
+    course is called with images, outputs and labels, so that a loss may also show the
+    images to a teacher (lesson 9).
     """
     return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
@@ -66,10 +68,11 @@ def train_step(
     loss: Loss = cross_entropy,
     clip_norm: float = 1.0,
 ) -> float:
-    """One step downhill, `b c h w, b -> ()`; the loss before the step comes back.
+    """Take one step downhill, `b c h w, b -> ()`; returns the loss before the step.
 
-    A gradient longer than `clip_norm` is shortened to it. If the loss or its gradient
-    is not finite, no step is taken: the weights stay as they were, nan comes back.
+    `loss` is called as `loss(images, outputs, labels)`. A gradient longer than
+    `clip_norm` is shortened to it. If the loss or its gradient is not finite, the
+    weights stay as they are and nan is returned.
     """
     optimizer.zero_grad()
     value = loss(images, model(images), labels)
@@ -88,8 +91,8 @@ def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
     """Draw the weights of a narrow model afresh, larger than the papers' std of 0.02.
 
     0.02 suits a width of 768. Xavier's law (Glorot and Bengio 2010) sizes each matrix
-    by its own width, as in the JAX code of ViT. A learned `pos_embed` starts with
-    `position_std`: in a short training it has no time to grow.
+    by its own width, as in the JAX code of ViT. `position_std` is the std of a learned
+    `pos_embed`, large because a short training has no time to make it grow.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -105,23 +108,25 @@ def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW that shrinks matrices and kernels only.
+    """AdamW with learning rate `lr` that shrinks matrices and kernels only.
 
-    Biases, norms, class token and positions have no reason to be small (DeiT's
-    `no_weight_decay`). Frozen parameters are left out.
+    `weight_decay` does not apply to biases, norms, class token and positions, which
+    have no reason to be small (DeiT's `no_weight_decay`). Frozen parameters are left
+    out.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
     others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
-    groups = [
-        {"params": shrinks, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr)
+    groups: list[dict] = [{"params": shrinks}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
-    """The share of the peak rate: up along a line, then down along half a cosine."""
+    """The share of the peak rate at a step, counted from 0.
+
+    It climbs along a line for `warmup_steps`, then falls along half a cosine and would
+    reach 0 at `num_steps`.
+    """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
@@ -136,8 +141,9 @@ def random_affine(
 ) -> Tensor:
     """A slightly moved, turned and zoomed copy of every image, `b c h w -> b c h w`.
 
-    Up to `shift` pixels in each direction, `degrees` either way, and a factor between
-    1 - zoom and 1 + zoom, drawn for each image. What comes in from outside is 0.
+    Each image is moved by up to `shift` pixels in each direction, turned by up to
+    `degrees` either way and zoomed by a factor between 1 - zoom and 1 + zoom. Pixels
+    from outside the image are 0.
     """
     b, _, h, w = images.shape
     right, down, turn, grow = torch.rand(4, b) * 2 - 1
@@ -157,15 +163,19 @@ def random_affine(
 def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     """Outputs and labels of a whole loader, `n k` and `n`, on the CPU.
 
-    In eval mode, without gradients; afterwards the model is in the mode it was in.
-    Raises ValueError if the loader is empty.
+    The model answers in eval mode, without gradients. Afterwards each of its parts is
+    in the mode it was in. Raises ValueError if the loader is empty.
     """
     if len(loader) < 1:
         raise ValueError("the loader must give at least one batch, got none")
-    device, was_training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    pairs = [(model(images.to(device)).cpu(), labels) for images, labels in loader]
-    model.train(was_training)
+    try:
+        pairs = [(model(images.to(device)).cpu(), labels) for images, labels in loader]
+    finally:
+        for module, training in modes.items():
+            module.training = training
     outputs, labels = zip(*pairs, strict=True)
     return torch.cat(outputs), torch.cat(labels)
 
@@ -173,7 +183,8 @@ def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
 def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
     """Loss and accuracy (0 to 1) over a whole loader, in eval mode.
 
-    The mean over images, not over batches: the last batch may be smaller.
+    The mean is taken over images, not over batches: the last batch may be smaller.
+    Raises ValueError if the loader is empty.
     """
     outputs, labels = predict(model, loader)
     accuracy = (outputs.argmax(dim=-1) == labels).float().mean()
@@ -184,88 +195,98 @@ def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
 # --- 7.7 The whole run ---
 
 
-def train_epoch(
-    model: nn.Module,
-    loader: Loader,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    rates: Sequence[float],
-    loss: Loss = cross_entropy,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    clip_norm: float = 1.0,
-) -> float:
-    """One pass over the loader; the mean of its losses comes back.
+@dataclass
+class Run:
+    """A training that can stop after any epoch, and how far it is.
 
-    `rates` are the learning rates of all steps of all epochs, the first epoch being 0.
-    Raises FloatingPointError as soon as the loss or its gradient is not finite.
+    - `model`: any model; it is trained in place, on the device it is on.
+    - `loader`: a DataLoader or a list of batches (images, labels).
+    - `epochs`: how many times the model sees the whole loader.
+    - `lr`: the highest learning rate; `warmup_cosine` gives the share of each step.
+    - `weight_decay`: how fast matrices shrink, see `make_optimizer`.
+    - `warmup`: the share of all steps in which the learning rate climbs.
+    - `clip_norm`: a longer gradient is shortened to this length.
+    - `seed`: decides everything that is drawn from torch during the training, also in
+      the workers of the loader: order, augmentation, dropout.
+    - `loss`: called as `loss(images, outputs, labels)`.
+    - `augment`: changes the images of each batch, on the model's device.
+    - `val_loader`: judged by `evaluate` after each epoch.
+
+    `history` holds a record of each epoch that is done. Raises ValueError without an
+    epoch or a batch.
     """
+
+    model: nn.Module
+    loader: Loader
+    epochs: int
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+    loss: Loss = cross_entropy
+    augment: Callable[[Tensor], Tensor] | None = None
+    val_loader: Loader | None = None
+
+    def __post_init__(self) -> None:
+        epochs, batches = self.epochs, len(self.loader)
+        if epochs < 1 or batches < 1:
+            raise ValueError(f"at least one batch is needed, got {epochs=}, {batches=}")
+        self.steps = epochs * batches
+        self.history: list[dict[str, float]] = []
+        self.optimizer = make_optimizer(self.model, self.lr, self.weight_decay)
+
+
+def train_epoch(run: Run) -> None:
+    """Train the next epoch of a run and add its record to the history.
+
+    Torch and the loader's generator get a seed that follows from the run's seed and the
+    number of the epoch. Raises FloatingPointError as soon as the loss or its gradient
+    is not finite.
+    """
+    model, epoch, losses = run.model, len(run.history), []
+    seed = run.seed * run.epochs + epoch
+    torch.manual_seed(seed)
+    if generator := getattr(run.loader, "generator", None):
+        generator.manual_seed(seed)
     device = next(model.parameters()).device
     model.train()
-    losses = []
-    for step, (images, labels) in enumerate(loader, epoch * len(loader)):
-        for group in optimizer.param_groups:
-            group["lr"] = rates[step]
+    for step, (images, labels) in enumerate(run.loader, epoch * len(run.loader)):
+        share = warmup_cosine(step, run.steps, round(run.warmup * run.steps))
+        for group in run.optimizer.param_groups:
+            group["lr"] = run.lr * share
         images, labels = images.to(device), labels.to(device)
-        images = images if augment is None else augment(images)
-        losses.append(train_step(model, optimizer, images, labels, loss, clip_norm))
-        if not math.isfinite(losses[-1]):
-            place = f"epoch {epoch + 1}, step {step + 1}"
-            advice = "try a lower lr, a longer warm-up, or float32 for half precision"
-            raise FloatingPointError(f"no finite loss or gradient in {place}: {advice}")
-    return sum(losses) / len(losses)
+        images = run.augment(images) if run.augment else images
+        cost = train_step(model, run.optimizer, images, labels, run.loss, run.clip_norm)
+        if not math.isfinite(cost):
+            raise FloatingPointError(
+                f"no finite loss or gradient in epoch {epoch + 1}, step {step + 1}: "
+                "try a lower lr, a longer warm-up, or float32 for half precision"
+            )
+        losses.append(cost)
+    run.history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses)})
+    if run.val_loader is not None:
+        scores = evaluate(model, run.val_loader)
+        run.history[-1] |= {f"val_{name}": score for name, score in scores.items()}
 
 
-def random_sources(model: nn.Module, loader: Loader) -> dict[str, torch.Generator]:
-    """What a run draws random numbers from: torch, its CUDA device, the loader."""
-    sources = {"torch": torch.default_generator}
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        sources["cuda"] = torch.cuda.default_generators[device.index]
-    generator = getattr(loader, "generator", None)
-    if generator is not None:
-        sources["loader"] = generator
-    return sources
+def identity(run: Run) -> dict[str, Any]:
+    """What a checkpoint must agree with: a run's numbers, the shapes of its weights."""
+    numbers = {name: x for name, x in vars(run).items() if isinstance(x, int | float)}
+    weights = run.model.state_dict()
+    return numbers | {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
-def run_settings(
-    model: nn.Module,
-    loader: Loader,
-    epochs: int,
-    lr: float,
-    weight_decay: float,
-    warmup: float,
-    clip_norm: float,
-) -> dict[str, object]:
-    """What a run is known by; raises ValueError without an epoch or a batch."""
-    batches = len(loader)
-    if epochs < 1 or batches < 1:
-        rule = "at least one epoch of one batch is needed"
-        raise ValueError(f"{rule}, got {epochs=}, {batches=}")
-    weights = sum(p.numel() for p in model.parameters())
-    size = f"{type(model).__name__} of {weights:,} weights"
-    settings = {"model": size, "batches": batches, "epochs": epochs, "warmup": warmup}
-    return settings | {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}
+def save_run(run: Run, path: Path) -> None:
+    """Write a checkpoint of a run; at any moment the file is whole, the old or the new.
 
-
-def save_run(
-    path: Path,
-    settings: dict,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-    history: list[dict[str, float]],
-) -> None:
-    """Write a checkpoint so that the file is whole at any moment, the old or the new.
-
-    It is written beside the path and then takes its name in one move.
+    It is written beside `path` and then takes its name in one move.
     """
-    sources = random_sources(model, loader)
     state = {
-        "settings": settings,
-        "history": history,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": {name: source.get_state() for name, source in sources.items()},
+        "identity": identity(run),
+        "history": run.history,
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -273,34 +294,29 @@ def save_run(
     os.replace(unfinished, path)
 
 
-def resume_run(
-    path: Path,
-    settings: dict,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-) -> list[dict[str, float]]:
-    """Put everything back to where `save_run` left it; the history comes back.
+def resume_run(run: Run, path: Path) -> None:
+    """Put a new run where `save_run` left an earlier one.
 
-    Without a file the history is empty. Read with `weights_only`: a file of numbers
-    must not run code. Raises ValueError for a file that `save_run` did not write, and
-    for one of other settings.
+    The file is read as numbers only (`weights_only`), so that it cannot run code.
+    Raises ValueError, before the model changes, for a file that is damaged or not a
+    checkpoint, and for one of a different run.
     """
-    if not path.exists():
-        return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or "settings" not in state:
-        raise ValueError(f"{path} must be a checkpoint written by fit")
-    saved = state["settings"]
-    if changed := [name for name in settings if saved.get(name) != settings[name]]:
-        got = ", ".join(f"{name} {settings[name]}" for name in changed)
-        was = ", ".join(f"{name} {saved.get(name)}" for name in changed)
-        raise ValueError(f"{path} must be continued with {was}, got {got}")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for name, source in random_sources(model, loader).items():
-        source.set_state(state["random"].get(name, source.get_state()))
-    return state["history"]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved, history = dict(state["identity"]), list(state["history"])
+        weights, optimizer = state["model"], state["optimizer"]
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged or was not written by fit: choose another path"
+        ) from error
+    own = identity(run)
+    for name in saved | own:
+        was, now = saved.get(name), own.get(name)
+        if was != now:
+            raise ValueError(f"{path} must be continued with {name} {was}, got {now}")
+    run.optimizer.load_state_dict(optimizer)
+    run.model.load_state_dict(weights)
+    run.history = history
 
 
 def fit(
@@ -308,35 +324,28 @@ def fit(
     loader: Loader,
     epochs: int,
     *,
-    lr: float = 1e-3,
-    weight_decay: float = 0.05,
-    warmup: float = 0.1,
-    clip_norm: float = 1.0,
-    loss: Loss = cross_entropy,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    val_loader: Loader | None = None,
     checkpoint: str | Path | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    **options: Any,
 ) -> list[dict[str, float]]:
-    """Train in place, where the model is; a record of each epoch comes back.
+    """Train a model in place, where it is; returns a record of each epoch.
 
-    `warmup` is a share of all steps. `checkpoint` is written after each epoch; with the
-    file there, the run goes on to the same numbers as in one go. `progress` wraps the
-    epochs, as tqdm does. Raises what `run_settings`, `resume_run`, `train_epoch` raise.
+    - `checkpoint`: a file, written after each epoch. If it exists, the run continues
+      from it to the same numbers as in one go.
+    - `progress`: wraps the epochs, as tqdm does.
+    - `options`: all that `Run` accepts: lr, weight_decay, warmup, clip_norm, seed,
+      loss, augment, val_loader.
+
+    The caller's random numbers go on as if nothing had been drawn. Raises the errors of
+    `Run`, `train_epoch` and `resume_run`.
     """
-    settings = run_settings(model, loader, epochs, lr, weight_decay, warmup, clip_norm)
-    steps = epochs * len(loader)
-    rates = [lr * warmup_cosine(i, steps, round(warmup * steps)) for i in range(steps)]
-    optimizer = make_optimizer(model, lr, weight_decay)
-    path = Path(checkpoint) if checkpoint else None
-    history = resume_run(path, settings, model, optimizer, loader) if path else []
-    how = (rates, loss, augment, clip_norm)
-    for epoch in progress(range(len(history), epochs)):
-        mean = train_epoch(model, loader, optimizer, epoch, *how)
-        history.append({"epoch": epoch + 1, "loss": mean})
-        if val_loader is not None:
-            scores = evaluate(model, val_loader)
-            history[-1] |= {f"val_{name}": score for name, score in scores.items()}
-        if path:
-            save_run(path, settings, model, optimizer, loader, history)
-    return history
+    run = Run(model, loader, epochs, **options)
+    path = Path(checkpoint).expanduser() if checkpoint else None
+    if path and path.exists():
+        resume_run(run, path)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        for _ in progress(range(len(run.history), epochs)):
+            train_epoch(run)
+            if path:
+                save_run(run, path)
+    return run.history

@@ -7,7 +7,7 @@ from torch import nn
 from course_vit.kit import results
 from course_vit.kit.data import digit_images, load_data
 from course_vit.kit.results import __main__ as command
-from course_vit.kit.results import lesson_10, small_cnn, stored, stored_model
+from course_vit.kit.results import lesson_07, lesson_10, small_cnn, stored, stored_model
 from course_vit.kit.results.__main__ import RUNS
 from course_vit.kit.results.lesson_07 import vit
 from course_vit.kit.results.lesson_10 import ROWS, TASKS, few_digits, learn
@@ -53,6 +53,19 @@ def test_a_training_gives_accuracy_seconds_and_curve():
     assert again["history"] == result["history"], "a seed decides everything"
     fewer = vit(**options | {"few_images": 64}, sizes={"depth": 1}, patch_size=4)
     assert fewer["history"] != result["history"]
+
+
+def test_every_training_passes_its_seed_on_to_fit(monkeypatch):
+    """Otherwise five seeds would be five starts with the same shuffles and dropout."""
+    seeds = []
+    for module in (lesson_07, lesson_10):
+        monkeypatch.setattr(
+            module, "fit", lambda *_, seed=None, **options: seeds.append(seed) or []
+        )
+    vit(seed=3)
+    lesson_07.cnn(seed=4, new_writers=False)
+    learn(task="few digits", images=100, seed=5, **ROWS["DeiT, soft"])
+    assert seeds == [3, 4, 5, 5], "the last one has a teacher, which is trained first"
 
 
 def test_forgetting_eval_is_what_it_says():

@@ -1,7 +1,6 @@
 """Lesson 7: steps, schedule, loop; a run that stops and goes on is one run."""
 
 import math
-import pickle
 
 import pytest
 import torch
@@ -217,6 +216,17 @@ def test_evaluate_is_the_mean_over_images_in_eval_mode(package):
     assert got["accuracy"] == pytest.approx(right.item())
 
 
+def test_predict_leaves_every_part_in_the_mode_it_was_in(package):
+    model = small_model().train()
+    model[2].eval()
+    before = [module.training for module in model.modules()]
+    package.predict(model, small_loader())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        package.predict(model, [(torch.rand(2, 1, 5, 5), torch.tensor([0, 1]))])
+    assert [module.training for module in model.modules()] == before
+
+
 def test_predict_keeps_the_order_of_the_loader_and_no_graph(package):
     model, loader = small_model(), small_loader()
     batches = [(images, labels) for images, labels in loader]
@@ -293,68 +303,140 @@ def test_fit_stops_where_the_loss_is_not_finite(package):
         package.fit(small_model(), small_loader(), 3, loss=loss)
 
 
+# Seeds
+
+
+def trained(package, loader=None, **options):
+    """Weights and history of a run with dropout, shuffled batches and augmentation."""
+    model = small_model()
+    options = {"augment": package.random_affine, "lr": 0.01} | options
+    history = package.fit(model, loader or small_loader(), 3, **options)
+    return weights(model).tolist(), history
+
+
+def test_a_seed_decides_a_run(package):
+    first = trained(package)
+    torch.manual_seed(77)  # the caller's random numbers do not matter
+    assert trained(package) == first
+    assert trained(package, small_loader(seed=5), seed=0) == first
+    others = [trained(package, seed=seed)[1] for seed in (1, 2, -1)]
+    assert all(history != first[1] for history in others)
+    assert len({str(history) for history in others}) == 3
+
+
+def test_every_epoch_draws_other_numbers_and_no_two_seeds_share_one(package):
+    drawn = []
+
+    def augment(images):
+        drawn.append(torch.rand(()).item())
+        return images
+
+    for seed in (0, 1):
+        loader = [two_images()]
+        package.fit(small_model(), loader, 4, seed=seed, augment=augment)
+    assert len(set(drawn)) == 8
+
+
+def test_validation_does_not_change_the_training(package):
+    weights_alone, _ = trained(package)
+    assert trained(package, val_loader=small_loader())[0] == weights_alone
+
+
+@pytest.mark.parametrize("scale", [1.0, math.nan], ids=["to its end", "with an error"])
+def test_fit_gives_the_random_state_back(package, scale):
+    loader = DataLoader(small_loader().dataset, batch_size=8, shuffle=True)
+    model, before = small_model(), torch.get_rng_state()
+
+    def loss(images, outputs, labels):
+        return scale * outputs.sum()
+
+    try:
+        package.fit(model, loader, 2, loss=loss, val_loader=loader)
+    except FloatingPointError:
+        assert math.isnan(scale)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # Checkpoints
 
 
-def one_go(package, **options):
-    model, loader = small_model(), small_loader()
-    torch.manual_seed(2)
-    history = package.fit(model, loader, 4, val_loader=loader, **options)
-    return weights(model), history
+class Noisy(TensorDataset):
+    """Draws random numbers where its images are made, in a worker if there is one."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image + 0.1 * torch.randn(image.shape), label
 
 
-def interrupted_after(package, epochs, path):
+LOADERS = {
+    "with its own generator": small_loader,
+    "without a generator": lambda: DataLoader(
+        Noisy(*small_loader().dataset.tensors), batch_size=8, shuffle=True
+    ),
+    "with workers": lambda: DataLoader(
+        Noisy(*small_loader().dataset.tensors),
+        batch_size=8,
+        shuffle=True,
+        num_workers=2,
+    ),
+    "a list": lambda: [two_images_of(seed) for seed in range(3)],
+}
+
+
+def two_images_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 1, 4, 4, generator=generator), torch.tensor([0, 1])
+
+
+def interrupted_after(package, epochs, **options):
     """The same run, stopped as by ctrl-C in the middle of the epoch that follows."""
-    model, loader, steps = small_model(), small_loader(), []
+    steps = []
 
     def augment(images):
         steps.append(1)
         if len(steps) == 3 * epochs + 2:
             raise KeyboardInterrupt
-        return images
+        return package.random_affine(images)
 
-    torch.manual_seed(2)
-    options = {"val_loader": loader, "checkpoint": path, "augment": augment}
     with pytest.raises(KeyboardInterrupt):
-        package.fit(model, loader, 4, **options)
+        trained(package, augment=augment, **options)
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 3])
-def test_an_interrupted_run_continues_to_the_same_numbers(package, tmp_path, epochs):
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize("kind", LOADERS)
+def test_an_interrupted_run_continues_to_the_same_numbers(
+    package, tmp_path, kind, epochs
+):
     path = tmp_path / "new" / "run.pt"
-    right_weights, right_history = one_go(package)
-    interrupted_after(package, epochs, path)
+    options = {"val_loader": list(small_loader()), "seed": 2}
+    right = trained(package, LOADERS[kind](), **options)
+    options["checkpoint"] = path
+    interrupted_after(package, epochs, loader=LOADERS[kind](), **options)
     assert path.exists() is (epochs > 0)
-    model, loader = small_model(), small_loader()
-    torch.manual_seed(2 if epochs == 0 else 77)  # a new process has drawn other numbers
-    history = package.fit(model, loader, 4, val_loader=loader, checkpoint=path)
-    assert torch.equal(weights(model), right_weights)
-    assert history == right_history
+    torch.manual_seed(77)  # a new process has drawn other numbers
+    assert trained(package, LOADERS[kind](), **options) == right
     assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
 
 
-def test_a_loader_without_a_generator_continues_to_the_same_numbers(package, tmp_path):
-    def loader():
-        return DataLoader(small_loader().dataset, batch_size=8, shuffle=True)
+def test_a_checkpoint_holds_no_random_state(package, tmp_path):
+    trained(package, checkpoint=tmp_path / "run.pt")
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert set(state) == {"identity", "history", "model", "optimizer"}
 
-    results = []
-    for path in (None, tmp_path / "run.pt"):
-        model = small_model()
-        torch.manual_seed(2)
-        if path:
-            stop = iter([False] * 4 + [True])
 
-            def augment(images, stop=stop):
-                if next(stop):
-                    raise KeyboardInterrupt
-                return images
+def one_go(package, **options):
+    model, loader = small_model(), small_loader()
+    history = package.fit(model, loader, 4, val_loader=loader, **options)
+    return weights(model), history
 
-            with pytest.raises(KeyboardInterrupt):
-                package.fit(model, loader(), 3, checkpoint=path, augment=augment)
-            model = small_model()
-        history = package.fit(model, loader(), 3, checkpoint=path)
-        results.append((weights(model).tolist(), history))
-    assert results[0] == results[1]
+
+def test_a_checkpoint_in_the_home_folder(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    one_go(package, checkpoint="~/runs/run.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / "runs" / "run.pt").exists()
 
 
 def test_a_finished_run_only_comes_back(package, tmp_path):
@@ -368,7 +450,7 @@ def test_a_finished_run_only_comes_back(package, tmp_path):
 def test_a_checkpoint_is_replaced_in_one_move(package, tmp_path, monkeypatch):
     """A full disk or a pulled plug while writing leaves the old file."""
     path = tmp_path / "run.pt"
-    one_go(package, checkpoint=path)
+    interrupted_after(package, 1, checkpoint=path)
     before = path.read_bytes()
 
     def fails(state, file):
@@ -376,24 +458,25 @@ def test_a_checkpoint_is_replaced_in_one_move(package, tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", fails)
-    model, loader = small_model(), small_loader()
-    optimizer = package.make_optimizer(model, 0.1, 0.0)
-    training = pytest.importorskip(f"{package.__name__}.training")
     with pytest.raises(OSError, match="no space"):
-        training.save_run(path, {}, model, optimizer, loader, [])
+        trained(package, checkpoint=path)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": 0.5}, "continued with lr 0.001, got lr 0.5"),
-        ({"epochs": 5}, "continued with epochs 4, got epochs 5"),
-        ({"weight_decay": 0.0}, "with weight_decay 0.05, got weight_decay 0.0"),
-        ({"clip_norm": 2.0}, "continued with clip_norm 1.0, got clip_norm 2.0"),
-        ({"warmup": 0.0}, "continued with warmup 0.1, got warmup 0.0"),
-        ({"loader": 12}, "continued with batches 3, got batches 2"),
-        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))}, "model Sequential"),
+        ({"lr": 0.5}, "continued with lr 0.001, got 0.5"),
+        ({"epochs": 5}, "continued with epochs 4, got 5"),
+        ({"weight_decay": 0.0}, "continued with weight_decay 0.05, got 0.0"),
+        ({"clip_norm": 2.0}, "continued with clip_norm 1.0, got 2.0"),
+        ({"warmup": 0.0}, "continued with warmup 0.1, got 0.0"),
+        ({"seed": 1}, "continued with seed 0, got 1"),
+        ({"loader": 12}, "continued with steps 12, got 8"),
+        (
+            {"model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))},
+            r"continued with 1.weight \(8, 16\), got \(3, 16\)",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(package, tmp_path, change, message):
@@ -406,19 +489,57 @@ def test_a_checkpoint_of_another_run_is_refused(package, tmp_path, change, messa
         package.fit(model, loader, change.pop("epochs", 4), checkpoint=path, **change)
 
 
-def test_a_checkpoint_of_a_model_with_other_names_is_refused(package, tmp_path):
+def refused(package, path, match, model=None):
+    """The file is refused in the course's words, and the model stays as it was."""
+    model = model or small_model()
+    before = weights(model)
+    with pytest.raises(ValueError, match=match):
+        package.fit(model, small_loader(), 4, checkpoint=path)
+    assert torch.equal(weights(model), before)
+
+
+@pytest.mark.parametrize("more", ["in the file", "in the model"])
+def test_a_checkpoint_of_a_model_with_other_names_is_refused(package, tmp_path, more):
+    path = tmp_path / "run.pt"
+    small, large = (nn.Sequential(*small_model()[:n], nn.Flatten()) for n in (4, 5))
+    saved, model = (large, small) if more == "in the file" else (small, large)
+    package.fit(saved, small_loader(), 4, checkpoint=path)
+    shapes = r"\(3, 8\), got None" if more == "in the file" else r"None, got \(3, 8\)"
+    refused(package, path, f"must be continued with 4.weight {shapes}", model=model)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "empty": lambda whole: b"",
+        "text": lambda whole: b"lr = 0.1\n",
+        "cut": lambda whole: whole[:5000],
+        "one byte short": lambda whole: whole[:-1],
+        "zeros": lambda whole: bytes(len(whole)),
+        "a lost sector": lambda whole: whole[:512] + bytes(512) + whole[1024:],
+    }.items(),
+    ids=lambda pair: pair[0],
+)
+def test_a_damaged_checkpoint_is_refused(package, tmp_path, damage):
     path = tmp_path / "run.pt"
     one_go(package, checkpoint=path)
-    renamed = nn.Sequential(*small_model()[:3], nn.Linear(8, 3))
-    with pytest.raises(RuntimeError, match="Missing key"):
-        package.fit(renamed, small_loader(), 4, checkpoint=path)
+    path.write_bytes(damage[1](path.read_bytes()))
+    refused(package, path, "is damaged or was not written by fit")
+
+
+@pytest.mark.parametrize("part", ["identity", "history", "model", "optimizer"])
+def test_a_checkpoint_without_one_of_its_parts_is_refused(package, tmp_path, part):
+    path = tmp_path / "run.pt"
+    one_go(package, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    del state[part]
+    torch.save(state, path)
+    refused(package, path, "is damaged or was not written by fit")
 
 
 def test_a_file_of_weights_is_no_checkpoint(package, tmp_path):
-    path = tmp_path / "weights.pt"
-    torch.save(small_model().state_dict(), path)
-    with pytest.raises(ValueError, match="must be a checkpoint written by fit"):
-        package.fit(small_model(), small_loader(), 4, checkpoint=path)
+    torch.save(small_model().state_dict(), tmp_path / "weights.pt")
+    refused(package, tmp_path / "weights.pt", "was not written by fit")
 
 
 def test_a_checkpoint_cannot_run_code(package, tmp_path):
@@ -426,17 +547,16 @@ def test_a_checkpoint_cannot_run_code(package, tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("code from the file was run",))
 
-    torch.save({"settings": Harmful()}, tmp_path / "run.pt")
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights"):
-        package.fit(small_model(), small_loader(), 4, checkpoint=tmp_path / "run.pt")
+    torch.save({"identity": Harmful()}, tmp_path / "run.pt")
+    refused(package, tmp_path / "run.pt", "was not written by fit")
 
 
 @pytest.mark.gpu
 def test_a_run_on_cuda_continues_to_the_same_numbers(package, tmp_path):
-    path, results = tmp_path / "run.pt", []
-    for interrupted in (False, True):
-        if interrupted:
-            torch.manual_seed(2)
+    """Its dropout draws from the generator of the device."""
+    results = []
+    for path in (None, tmp_path / "run.pt"):
+        if path:
             stop = iter([False] * 7 + [True])
 
             def augment(images, stop=stop):
@@ -448,7 +568,9 @@ def test_a_run_on_cuda_continues_to_the_same_numbers(package, tmp_path):
             with pytest.raises(KeyboardInterrupt):
                 package.fit(model, small_loader(), 4, checkpoint=path, augment=augment)
         model = small_model().cuda()
-        torch.manual_seed(2)
-        package.fit(model, small_loader(), 4, checkpoint=path if interrupted else None)
+        torch.manual_seed(77)
+        state = torch.cuda.get_rng_state()
+        package.fit(model, small_loader(), 4, checkpoint=path)
+        assert torch.equal(torch.cuda.get_rng_state(), state)
         results.append(weights(model).cpu())
     torch.testing.assert_close(*results)

@@ -91,7 +91,7 @@ def load_data(
     Of the digits, 360 are the test: the same share of every class, drawn with `seed`;
     or, with `new_writers`, the last in the file, by hands that the training has not
     seen. The others bring their own split and stand in `root`. `seed` also orders the
-    batches.
+    batches, except in `fit`, which has a seed of its own.
 
     Raises ValueError for an unknown name, FileNotFoundError where `download` is off and
     nothing there, RuntimeError if what is there is damaged or not all of it.

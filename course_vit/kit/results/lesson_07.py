@@ -51,7 +51,7 @@ def vit(
         train = DataLoader(
             part, train.batch_size, shuffle=True, generator=train.generator
         )
-    options = {"epochs": 20, "lr": 2e-3} | options
+    options = {"epochs": 20, "lr": 2e-3, "seed": seed} | options
     options |= {"val_loader": data.test} if history else {}
     options["loss"] = partial(cross_entropy, smoothing=smoothing)
     start = time.process_time()
@@ -80,7 +80,7 @@ def cnn(*, seed: int, new_writers: bool) -> dict:
     torch.manual_seed(seed)
     model = small_cnn()
     start = time.process_time()
-    fit(model, data.train, 20, lr=5e-3, augment=random_affine)
+    fit(model, data.train, 20, lr=5e-3, seed=seed, augment=random_affine)
     return result_of(model, data, start)
 
 

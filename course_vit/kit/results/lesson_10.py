@@ -142,11 +142,10 @@ def learn(
         is_cnn = isinstance(model, nn.Sequential)
         if not is_cnn:
             init_narrow(model)
-        order = torch.Generator().manual_seed(seed)
-        loader = DataLoader(data, how.batch_size, shuffle=True, generator=order)
+        loader = DataLoader(data, how.batch_size, shuffle=True)
         epochs = round(longer * how.steps / len(loader))
         lr = 5e-3 if is_cnn else how.lr
-        fit(model, loader, epochs, lr=lr, loss=loss, augment=how.augment)
+        fit(model, loader, epochs, lr=lr, seed=seed, loss=loss, augment=how.augment)
         return model
 
     loss: Callable = on_labels
