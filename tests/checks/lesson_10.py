@@ -74,15 +74,6 @@ def by_broadcast(q, k, v, eps=1e-8):
     return mixed / (scores.sum(dim=2, keepdim=True) + eps)
 
 
-def by_keys(q, k, v, eps=1e-8):
-    """Every pair, one key at a time."""
-    mixed = total = 0
-    for key, value in zip(k.unbind(dim=1), v.unbind(dim=1), strict=True):
-        weight = (q * key[:, None]).sum(dim=2, keepdim=True)
-        mixed, total = mixed + weight * value[:, None], total + weight
-    return mixed / (total + eps)
-
-
 RIGHT = {
     "10.1": [[(56**2, 28**2, 14**2), torch.tensor(WIDTHS).tolist(), 2 * 2.0]],
     "10.2": [by_module, by_views],
@@ -133,8 +124,6 @@ WRONG = {
             ),
             "matrix-first",
         ),
-        (by_keys, "matrix-first"),
-        (lambda q, k, v: q @ (k.mT @ v) / k.shape[1], "denominator-left-out"),
         (lambda q, k, v: (q @ k.mT).softmax(dim=1) @ v, "denominator-left-out"),
         (lambda q, k, v: linear_attention(q, k, v, 0.0), "holds nan"),
         (lambda q, k, v, eps=0.0: linear_attention(q + eps, k, v, 1e-8), r"eps=1\.0"),
