@@ -52,12 +52,9 @@ def shape_of(word: str):
     """The shape that an answer, a dict or four shapes in turn, gives for a word."""
 
     def run(answer: Any) -> tuple[int, ...]:
-        named = (
-            answer
-            if isinstance(answer, dict)
-            else dict(zip(SHAPES, answer, strict=True))
-        )
-        return tuple(named[word])
+        if not isinstance(answer, dict):
+            answer = dict(zip(SHAPES, answer, strict=True))
+        return tuple(answer[word])
 
     return run
 

@@ -123,7 +123,7 @@ def where(error: Exception, answer: Any) -> str:
     said = f"{type(error).__name__}: {error}"
     if not functions(answer):
         return f"{answer!r} cannot be read as an answer ({said}): see how it is asked"
-    home = source_file(answer)
+    home = functions(answer)[0].__code__.co_filename
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == home:
             return f"your answer raised {said}\n  in the line `{frame.line}`"
@@ -153,8 +153,3 @@ def blank_left(answer: Any) -> bool:
                     if isinstance(value, ast.Constant) and value.value is ...:
                         return True
     return False
-
-
-def source_file(answer: Any) -> str:
-    """The file, or the notebook cell, in which a function or class was written."""
-    return next((part.__code__.co_filename for part in functions(answer)), "")
