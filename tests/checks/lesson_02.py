@@ -6,7 +6,7 @@ from math import isqrt
 import torch
 from torch.nn import functional as F
 
-from course_vit.kit.checks.lesson_02 import right_stretch, waves
+from course_vit.kit.checks.lesson_02 import stretch, waves
 from course_vit.position_encoding import sinusoid_encoding
 
 
@@ -87,7 +87,7 @@ def stretch_by_columns(position, side):
 def stretch_all_rows(position, side):
     """The mean of the neighbours, the class token taken for one of them."""
     mixed = 0.5 * (position[:, :1] + position[:, 1:2])
-    return torch.cat([mixed, right_stretch(position, side)[:, 1:]], dim=1)
+    return torch.cat([mixed, stretch()(position, side)[:, 1:]], dim=1)
 
 
 RIGHT = {
@@ -130,13 +130,7 @@ WRONG = {
     "2.5": [
         (stretch_all_rows, "class-token-changed"),
         (lambda table, side: table, r"expected shape \(1, 37, 5\)"),
-        (
-            lambda table, side: right_stretch(table, side, mode="nearest"),
-            "other-interpolation",
-        ),
-        (
-            lambda table, side: right_stretch(table, 6),
-            "for 61 x 61 places 36 rows",
-        ),
+        (stretch(mode="nearest"), "other-interpolation"),
+        (lambda table, side: stretch()(table, 6), "for 61 x 61 places 36 rows"),
     ],
 }

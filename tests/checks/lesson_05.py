@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_vit.encoder_block import drop_path_rates
-from course_vit.kit.checks.lesson_05 import Mistaken, pre_norm
+from course_vit.kit.checks.lesson_05 import drops, per_image, pre_norm
 
 # 5.1 A colleague's block
 
@@ -28,10 +28,6 @@ def half_a_residual(x, norm1, attn, norm2, mlp):
     return mlp(norm2(x))
 
 
-def doubled(x, norm1, attn, norm2, mlp):
-    return pre_norm(x, norm1, lambda x: 2 * attn(x), norm2, mlp)
-
-
 # 5.3 Drop paths
 
 
@@ -51,7 +47,7 @@ class ByComparison(nn.Module):
         return torch.einsum("b...,b->b...", x, lucky.to(x) / self.keep)
 
 
-class ImageByImage(nn.Module):
+class LoopsInEval(nn.Module):
     def __init__(self, drop_prob=0.0):
         super().__init__()
         if not 0 <= drop_prob <= 1:
@@ -59,9 +55,12 @@ class ImageByImage(nn.Module):
         self.drop_prob, self.coin = drop_prob, nn.Dropout(drop_prob)
 
     def forward(self, x):
-        if not self.training:
-            return x
         return torch.stack([image * self.coin(x.new_ones(())) for image in x])
+
+
+class ImageByImage(LoopsInEval):
+    def forward(self, x):
+        return super().forward(x) if self.training else x
 
 
 class UnderAnotherName(ImageByImage):
@@ -70,19 +69,9 @@ class UnderAnotherName(ImageByImage):
         del self.drop_prob
 
 
-class LoopsInEval(ImageByImage):
-    def forward(self, x):
-        return torch.stack([image * self.coin(x.new_ones(())) for image in x])
-
-
 class NoDefault(ImageByImage):
     def __init__(self, drop_prob):
         super().__init__(drop_prob)
-
-
-class ZerosInEval(ByComparison):
-    def forward(self, x):
-        return super().forward(x) if self.keep else 0 * x
 
 
 class ZerosWithoutGraph(ByComparison):
@@ -102,33 +91,16 @@ class GraphCutOff(ByComparison):
         return super().forward(x.detach() if self.keep < 1 else x)
 
 
-class WholeBatchByChance(Mistaken):
-    def dropped(self, x):
-        return x / self.keep if torch.rand(()) < self.keep else x * 0
+def whole_batch_by_chance(x, keep):
+    return x / keep if torch.rand(()) < keep else x * 0
 
 
-class DividedByDrop(Mistaken):
-    def dropped(self, x):
-        return x * self.per_image(x) / self.drop_prob
+def three_names(x, keep):
+    b, _, _ = x.shape
+    return x * F.dropout(x.new_ones(b, 1, 1), 1 - keep)
 
 
-class SwappedInDropout(Mistaken):
-    def dropped(self, x):
-        return x * F.dropout(torch.ones(len(x), 1, 1), self.keep)
-
-
-class NotANumber(Mistaken):
-    def dropped(self, x):
-        return x / self.keep * self.per_image(x)
-
-
-class ThreeNames(Mistaken):
-    def dropped(self, x):
-        b, _, _ = x.shape
-        return x * F.dropout(x.new_ones(b, 1, 1), self.drop_prob)
-
-
-class Clamped(Mistaken):
+class Clamped(drops()):
     def __init__(self, drop_prob=0.0):
         super().__init__(min(max(drop_prob, 0.0), 1.0))
 
@@ -174,7 +146,10 @@ WRONG = {
     "5.1": [
         (sum_from_normed, "norm-on-the-sum"),
         (half_a_residual, "residual-missing"),
-        (doubled, r"equations 2 and 3 differ by up to \d"),
+        (
+            lambda x, attn, **more: pre_norm(x, attn=lambda x: 2 * attn(x), **more),
+            r"equations 2 and 3 differ by up to \d",
+        ),
         (lambda x, **_: x[:, :1], r"\(2, 5, 12\) went in, \(2, 1, 12\) came out"),
     ],
     "5.2": [
@@ -183,23 +158,34 @@ WRONG = {
         (400_000, "400,000 is 10 d d .* the shape of each matrix"),
     ],
     "5.3": [
-        (WholeBatchByChance, "whole-batch-at-once"),
-        (SwappedInDropout, "keep-and-drop-exchanged"),
-        (DividedByDrop, r"multiplied by 3\.33, the mean is 2\.3"),
-        (NotANumber, "holds nan.* is 0 divided by 0"),
-        (ThreeNames, "three-axes-assumed"),
+        (drops(whole_batch_by_chance), "whole-batch-at-once"),
+        (
+            drops(lambda x, keep: x * F.dropout(torch.ones(len(x), 1, 1), keep)),
+            "keep-and-drop-exchanged",
+        ),
+        (
+            drops(lambda x, keep: x * per_image(x, keep) / (1 - keep)),
+            r"multiplied by 3\.33, the mean is 2\.3",
+        ),
+        (
+            drops(lambda x, keep: x / keep * per_image(x, keep)),
+            "holds nan.* is 0 divided by 0",
+        ),
+        (drops(three_names), "three-axes-assumed"),
         (Clamped, "nonsense-let-through"),
         (NoDefault, "a layer without a drop_prob raised TypeError"),
         (UnderAnotherName, r"attribute drop_prob.* expected 0\.25, got None"),
         (LoopsInEval, "but no image at all in eval .* raised RuntimeError"),
-        (ZerosInEval, "with drop_prob 1 in eval the branch must pass"),
+        (
+            drops(in_eval=lambda x, keep: x if keep else 0 * x),
+            "with drop_prob 1 in eval the branch must pass",
+        ),
         (ZerosWithoutGraph, "drop_prob=1 and `backward` raised RuntimeError"),
         (GraphCutOff, r"drop_prob=0\.3 and `backward` raised RuntimeError"),
         (RoundsToFloat, "float64, drop_prob=0.* got other numbers"),
     ],
     "5.4": [
         (rates(lambda r, n: torch.linspace(0, r, n)), "rates-from-a-tensor"),
-        (rates(lambda r, n: list(torch.linspace(0, r, n))), "rates-from-a-tensor"),
         (rates(lambda r, n: (0.0,) * n), "a list is asked for, got tuple"),
         (rates(lambda r, n: ["0.0"] * n), "must hold plain floats, got str"),
         (rates(lambda r, n: [0.0, r]), "must give 4 rates, got 2"),

@@ -6,7 +6,15 @@ import torch
 from einops import reduce, repeat
 from torch import nn
 
-from course_vit.kit.checks.lesson_06 import COUNT, DECOY, STEPS, D, Prepend, moved
+from course_vit.kit.checks.lesson_06 import (
+    COUNT,
+    DECOY,
+    STEPS,
+    D,
+    moved,
+    prepended,
+    prepends,
+)
 
 
 class Registered(nn.Module):
@@ -16,29 +24,6 @@ class Registered(nn.Module):
 
     def forward(self, x):
         return torch.cat([repeat(self.cls_token, "d -> b 1 d", b=len(x)), x], dim=1)
-
-
-class PlainWithGradient(Prepend):
-    def __init__(self, dim):
-        nn.Module.__init__(self)
-        self.cls_token = torch.zeros(1, 1, dim, requires_grad=True)
-
-
-class Detached(Prepend):
-    def forward(self, x):
-        token = self.cls_token.detach().expand(len(x), -1, -1)
-        return torch.cat([token, x], dim=1)
-
-
-class OnePerPatch(Prepend):
-    def __init__(self, dim):
-        nn.Module.__init__(self)
-        self.cls_token = nn.Parameter(torch.zeros(1, 16, dim))
-
-
-class TwoCopies(Prepend):
-    def forward(self, x):
-        return super().forward(super().forward(x))
 
 
 def by_loop(x, num_prefix_tokens):
@@ -61,10 +46,16 @@ RIGHT = {
 }
 WRONG = {
     "6.1": [
-        (PlainWithGradient, "token-is-a-plain-tensor"),
-        (Detached, "token-cut-from-gradient"),
-        (OnePerPatch, "one-token-per-image"),
-        (TwoCopies, r"expected tokens \(3, 1 \+ 4, 5\), got \(3, 6, 5\)"),
+        (prepends(learned=torch.Tensor.requires_grad_), "token-is-a-plain-tensor"),
+        (
+            prepends(lambda token, x: prepended(token.detach(), x)),
+            "token-cut-from-gradient",
+        ),
+        (prepends(rows=16), "one-token-per-image"),
+        (
+            prepends(lambda token, x: prepended(token, prepended(token, x))),
+            r"expected tokens \(3, 1 \+ 4, 5\), got \(3, 6, 5\)",
+        ),
     ],
     "6.2": [
         (STEPS[:-1], "use each of"),

@@ -24,20 +24,6 @@ from torch import Tensor
 
 from .watch import Unsound, watched
 
-__all__ = [
-    "JUDGES",
-    "Judge",
-    "Mistake",
-    "NotYet",
-    "answers",
-    "choose",
-    "draw",
-    "element",
-    "exercise",
-    "expect",
-    "same",
-]
-
 Run = Callable[[Any], Any]
 
 
@@ -108,18 +94,11 @@ class Judge:
 
     right: Any
     trials: Sequence[Trial]
-    demands: Sequence[Callable[[Any], None]]
     measures: Mapping[str, Callable[[Any, Any], Any]]
     shape: str
     otherwise: str
     tolerance: Mapping[str, float]
     mistakes: dict[str, Any] = field(default_factory=dict)
-
-    def wrong(self, answer: Any) -> Any:
-        """Add a function or a class that makes a mistake; its docstring is the hint."""
-        name = re.sub(r"(?<!^)(?=[A-Z])|_", "-", answer.__name__).lower()
-        self.mistakes[f"{name}: {' '.join(answer.__doc__.split())}"] = answer
-        return answer
 
     def known(self) -> dict[str, Mistake]:
         """The known mistakes by their names."""
@@ -147,8 +126,6 @@ class Judge:
                 facts = Facts(self.measures, answer=answer, got=got, right=right)
                 raise NotYet(hint.format_map(facts), found.name or None)
             rights.append(right)
-        for demand in self.demands:
-            demand(tried)
 
     def same(self, got: Any, other: Any) -> bool:
         return same(got, other, **self.tolerance)
@@ -245,7 +222,6 @@ def exercise(
     right: Any,
     trial: Run | Sequence[Run] | Mapping[str, Run] | None = None,
     also: Mapping[str, Run] | None = None,
-    demands: Sequence[Callable[[Any], None]] = (),
     measures: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     shape: str = "expected shape {right}, got {got}",
     otherwise: str = "differs from the right answer by up to {off:.2g}",
@@ -272,7 +248,6 @@ def exercise(
 
     `measures` are numbers for the hints, functions of the outcome and the right one.
     `shape` is said of a tensor of another shape, `otherwise` of anything else.
-    `demands` get the answer last, for what no outcome shows; they use `expect`.
     `rtol` and `atol` say how equal outcomes must be.
     """
     if trial is None:
@@ -283,9 +258,7 @@ def exercise(
     else:
         trials = [Trial(run) for run in ([trial] if callable(trial) else trial)]
     trials += [Trial(run, what) for what, run in (also or {}).items()]
-    JUDGES[number] = Judge(
-        right, trials, demands, measures or {}, shape, otherwise, tolerance
-    )
+    JUDGES[number] = Judge(right, trials, measures or {}, shape, otherwise, tolerance)
     return JUDGES[number]
 
 

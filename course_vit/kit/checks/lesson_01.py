@@ -88,21 +88,21 @@ cutting = exercise(
 )
 
 
-@cutting.wrong
-def channels_stay_in_front(images, size):
-    """{in_place:.0%} of the values are in place. The first token holds nothing but red:
-    its pieces are whole windows, but the channel axis still comes before the grid"""
+def channels_in_front(images, size):
     windows = cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")(images, size)
     return windows.reshape(patchify(images, size).shape)
 
 
 cutting.mistakes |= {
+    f"channels-stay-in-front: {SEEN} The first token holds nothing but red: its pieces"
+    " are whole windows, but the channel axis still comes before the grid": (
+        channels_in_front
+    ),
     f"tokens-last: {SHAPE}: the tokens came last. A Transformer reads `b n d` and"
     " would take what is"
     " in a patch for the sequence": cut("b c (gh ph) (gw pw) -> b (c ph pw) (gh gw)"),
-    f"one-patch-per-channel: {SHAPE}: three times the tokens. Each channel was cut"
-    " into patches of its own;"
-    " one patch goes through all channels": (
+    f"one-patch-per-channel: {SHAPE}: three times the tokens. Each channel was cut into"
+    " patches of its own; one patch goes through all channels": (
         cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")
     ),
     f"patches-taken-as-squares: {SHAPE}: these patches are squares. The size is a"
@@ -116,16 +116,14 @@ cutting.mistakes |= {
         cut("b c (gh ph) (gw pw) -> b (gh gw) c ph pw"),
         seen=lambda got, right: got.ndim > 3,
     ),
-    f"reshape-cuts-memory: {SEEN} Show patch 0 as a picture: stripes, from all over"
-    " the image. Gather the"
-    " two grid axes before you merge": (
+    f"reshape-cuts-memory: {SEEN} Show patch 0 as a picture: stripes, from all over the"
+    " image. Gather the two grid axes before you merge": (
         lambda images, size: images.reshape(patchify(images, size).shape)
     ),
     f"height-and-width-swapped: {SEEN} Your patches are 4 high and 2 wide: sizes are"
     " (height, width)": lambda images, size: patchify(images, as_pair(size)[::-1]),
-    f"grid-read-by-columns: {SEEN} Each patch is whole, but patch 1 lies below patch"
-    " 0. Reading order goes"
-    " along a row first: which grid letter runs fastest?": answers(
+    f"grid-read-by-columns: {SEEN} Each patch is whole, but patch 1 lies below patch 0."
+    " Reading order goes along a row first: which grid letter runs fastest?": answers(
         cut("b c (gh ph) (gw pw) -> b (gw gh) (c ph pw)"),
         cut("b c (gh ph) (gw pw) -> b (gw gh) (c pw ph)"),
     ),
@@ -188,15 +186,15 @@ same_layer = exercise(
 )
 
 
-@same_layer.wrong
-def weight_transposed(conv):
-    """linear.weight has shape {got}, not {right}: row i holds what makes output i"""
+def transposed(conv):
     layer = linear(conv)
     layer.weight = nn.Parameter(layer.weight.T)
     return layer
 
 
 same_layer.mistakes |= {
+    "weight-transposed: linear.weight has shape {got}, not {right}: row i holds what"
+    " makes output i": transposed,
     "layer-left-as-it-was: an nn.Linear is asked for, and something else came back": (
         lambda conv: conv
     ),

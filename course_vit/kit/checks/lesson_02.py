@@ -38,11 +38,6 @@ def waves(exponent=lambda j: j - j % 2, first=torch.sin, second=torch.cos, start
     return answer
 
 
-def halves(table: Tensor) -> Tensor:
-    """The same columns, all the even ones first."""
-    return torch.cat([table[:, ::2], table[:, 1::2]], dim=1)
-
-
 def squares(got: Tensor, right: Tensor) -> tuple[float, float]:
     """The least and the largest squared length of a row."""
     lengths = got.square().sum(dim=1)
@@ -115,7 +110,9 @@ table_of_waves.mistakes |= {
     ),
     "sines-then-cosines: all sines come first, then all cosines: the same waves in"
     " another order. In the paper's table columns 0 and 1 are the sine and the cosine"
-    " of one angle": lambda n, dim: halves(sinusoid_encoding(n, dim)),
+    " of one angle": lambda n, dim: rearrange(
+        sinusoid_encoding(n, dim), "n (i two) -> n (two i)", two=2
+    ),
     "sine-and-cosine-swapped: row 0 starts with 1: an even column is a sine, and the"
     " sine of 0 is 0": waves(first=torch.cos, second=torch.sin),
     "counting-from-one: row 0 is what row 1 should be: at which number does counting"
@@ -123,8 +120,7 @@ table_of_waves.mistakes |= {
     f"one-clock-per-column: {SQUARES}: sin^2 + cos^2 = 1 needs one angle for both"
     " columns of a pair": waves(lambda j: j),
     f"column-taken-for-i: {SQUARES}. The i of the formula counts clocks, and there are"
-    " 32 of them: did you"
-    " put the column in its place?": waves(lambda j: 2 * j),
+    " 32 of them: did you put the column in its place?": waves(lambda j: 2 * j),
     f"pair-not-one-clock: {SQUARES}: is each pair one clock?": answers(
         waves(lambda j: j + j % 2),
         seen=lambda got, right: (
@@ -138,13 +134,11 @@ table_of_waves.mistakes |= {
         seen=lambda got, right: (got - right)[0].abs().max() > 1e-3,
     ),
     f"no-factor-2: {TURNS}: too fast. Plot the last column; which number is missing in"
-    " the"
-    " exponent?": waves(lambda j: j // 2),
+    " the exponent?": waves(lambda j: j // 2),
     f"factor-2-twice: {TURNS}: too slow. Plot the last column; which number is twice"
     " in the exponent?": waves(lambda j: 2 * (j - j % 2)),
     f"slowest-clock-off: {TURNS}. Columns 2i and 2i + 1 have the exponent 2i / dim:"
-    " what is 2i in column"
-    " 62?": answers(
+    " what is 2i in column 62?": answers(
         waves(lambda j: 0.9 * (j - j % 2)),
         seen=lambda got, right: (
             got.shape == right.shape == (50, 64)
@@ -201,17 +195,14 @@ def ranking(answer: Any) -> list[str]:
     return got
 
 
-def across_before_below(answer: Any) -> bool:
-    got = ranking(answer)
-    return got.index("across") < got.index("below")
-
-
 neighbours = exercise(
     "2.4",
     right=LABELS,
     trial={
         "least-alike-first": lambda answer: ranking(answer) == LABELS[::-1],
-        "table-sees-the-picture": across_before_below,
+        "table-sees-the-picture": lambda answer: (
+            ranking(answer).index("across") < ranking(answer).index("below")
+        ),
         "line-break-is-nearest": ranking,
     },
 )
@@ -229,11 +220,18 @@ neighbours.mistakes |= {
 # 2.5 A stretch that scrambles
 
 
-def right_stretch(position, side, mode="bicubic"):
-    grid = rearrange(position[:, 1:], "1 (gh gw) d -> 1 d gh gw", gh=old_side(position))
-    grid = F.interpolate(grid, size=(side, side), mode=mode)
-    rows = rearrange(grid, "1 d gh gw -> 1 (gh gw) d")
-    return torch.cat([position[:, :1], rows], dim=1)
+def stretch(mode="bicubic", by_factor=False, rows="gh gw"):
+    """The stretch of 2.5, right or with a mistake."""
+
+    def answer(position, side):
+        old = old_side(position)
+        grid = rearrange(position[:, 1:], "1 (gh gw) d -> 1 d gh gw", gh=old)
+        how = {"scale_factor": side / old} if by_factor else {"size": (side, side)}
+        grid = F.interpolate(grid, **how, mode=mode)
+        grid = rearrange(grid, f"1 d gh gw -> 1 ({rows}) d")
+        return torch.cat([position[:, :1], grid], dim=1)
+
+    return answer
 
 
 def old_side(position) -> int:
@@ -255,13 +253,6 @@ def reshaping(into: bool, back: bool):
     return answer
 
 
-def by_factor(position, side):
-    grid = rearrange(position[:, 1:], "1 (gh gw) d -> 1 d gh gw", gh=old_side(position))
-    factor = side / old_side(position)
-    grid = F.interpolate(grid, scale_factor=factor, mode="bicubic")
-    return torch.cat([position[:, :1], grid.flatten(2).mT], dim=1)
-
-
 def table() -> Tensor:
     return draw(1, 1 + 16, 5).float()
 
@@ -275,7 +266,7 @@ def spread(answer) -> float:
 
 larger = exercise(
     "2.5",
-    right=right_stretch,
+    right=stretch(),
     trial={
         "expected shape {right}, got {got}": lambda f: tuple(f(table(), 6).shape),
         "class-token-changed": lambda f: f(table(), 6)[:, 0],
@@ -287,27 +278,18 @@ larger = exercise(
     },
     atol=1e-4,
 )
-
-
-@larger.wrong
-def grid_read_by_columns(position, side):
-    """every column is a picture, and each is mirrored: rows of the grid have become
-    columns. Patches come in reading order"""
-    rows = right_stretch(position, side)[:, 1:]
-    mirrored = rearrange(rows, "1 (gh gw) d -> 1 (gw gh) d", gh=side)
-    return torch.cat([position[:, :1], mirrored], dim=1)
-
-
 larger.mistakes |= {
+    "grid-read-by-columns: every column is a picture, and each is mirrored: rows of the"
+    " grid have become columns. Patches come in reading order": stretch(rows="gw gh"),
     "class-token-lost: shape {got}: there are 36 places, and one row for the class"
     " token; where has it gone?": (
-        lambda position, side: right_stretch(position, side)[:, 1:]
+        lambda position, side: stretch()(position, side)[:, 1:]
     ),
     "class-token-moved-last: the row of the class token is there, but it comes last": (
-        lambda position, side: right_stretch(position, side).roll(-1, dims=1)
+        lambda position, side: stretch()(position, side).roll(-1, dims=1)
     ),
     "class-token-changed: the row of the class token has changed: it has no place in"
-    " the picture": lambda position, side: right_stretch(position * 2, side),
+    " the picture": lambda position, side: stretch()(position * 2, side),
     "reshape-back-to-rows: the grid is stretched well, but it comes back scrambled:"
     " after the stretch the columns of the table are in front, and they belong behind"
     " the patches": reshaping(into=False, back=True),
@@ -317,8 +299,8 @@ larger.mistakes |= {
         reshaping(into=True, back=False), reshaping(into=True, back=True)
     ),
     "other-interpolation: every column is a picture, but not stretched bicubically": (
-        lambda position, side: right_stretch(position, side, mode="bilinear")
+        stretch(mode="bilinear")
     ),
     "factor-instead-of-size: 14 places to 61: {got} rows came back, and 61 x 61 are"
-    " 3721. A factor is rounded; what is asked for is a size": by_factor,
+    " 3721. A factor is rounded; what is asked for is a size": stretch(by_factor=True),
 }

@@ -11,35 +11,32 @@ from .judge import answers, draw, exercise
 # 5.1 A colleague's block
 
 
-class Parts:
-    """Tokens and the four parts of a block, nothing in them zero or one."""
-
-    def __init__(self) -> None:
-        self.x = draw(2, 5, 12)
-        mixer = nn.Linear(5, 5, dtype=torch.float64)  # in place of attention
-        self.attn = lambda x: mixer(x.mT).mT
-        self.mlp = nn.Sequential(nn.Linear(12, 12, dtype=torch.float64), nn.GELU())
-        self.norms = [nn.LayerNorm(12, dtype=torch.float64) for _ in range(2)]
-        for norm in self.norms:
-            nn.init.normal_(norm.weight)
-            nn.init.normal_(norm.bias)
+X = draw(2, 5, 12)
 
 
 @torch.no_grad()
 def tokens(answer, attends=True, thinks=True, scale=1.0) -> Tensor:
     """The tokens that leave a block, of which either branch may be silent."""
     torch.manual_seed(0)
-    parts = Parts()
-    attn = parts.attn if attends else torch.zeros_like
-    mlp = parts.mlp if thinks else torch.zeros_like
-    norm1, norm2 = parts.norms
-    return answer(scale * parts.x, norm1=norm1, attn=attn, norm2=norm2, mlp=mlp)
+    mixer = nn.Linear(5, 5, dtype=torch.float64)  # in place of attention
+    mlp = nn.Sequential(nn.Linear(12, 12, dtype=torch.float64), nn.GELU())
+    norm1, norm2 = norms = [nn.LayerNorm(12, dtype=torch.float64) for _ in range(2)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return answer(
+        scale * X,
+        norm1=norm1,
+        attn=lambda x: attends * mixer(x.mT).mT,
+        norm2=norm2,
+        mlp=lambda x: thinks * mlp(x),
+    )
 
 
 def growth(answer, **alone) -> Tensor:
     """How much more one branch adds to tokens that are 7 times as large."""
     small, large = tokens(answer, **alone), tokens(answer, **alone, scale=7.0)
-    return (large - 7 * Parts().x - small + Parts().x).round(decimals=2)  # eps
+    return (large - 7 * X - small + X).round(decimals=2)  # eps
 
 
 def pre_norm(x, norm1, attn, norm2, mlp):
@@ -94,8 +91,7 @@ block.mistakes |= {
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm2, mlp),
     ),
     "norms-exchanged: attention reads through the norm of the MLP, and the MLP through"
-    " attention's: no shape tells, but loaded weights would stand in"
-    " the wrong place": (
+    " attention's: no shape tells, but loaded weights would stand in the wrong place": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm1, mlp)
     ),
 }
@@ -229,105 +225,69 @@ drop_path = exercise(
 )
 
 
-class Mistaken(nn.Module):
-    """Drop paths that refuse no probability; subclasses have more wrong with them."""
+def kept(keep: float, *shape: int) -> Tensor:
+    return (torch.rand(*shape) < keep).float()
 
-    def __init__(self, drop_prob=0.0):
-        super().__init__()
-        self.drop_prob, self.keep = drop_prob, 1 - drop_prob
 
-    def kept(self, *shape) -> Tensor:
-        return (torch.rand(*shape) < self.keep).float()
+def per_image(x: Tensor, keep: float) -> Tensor:
+    return kept(keep, len(x), *[1] * (x.ndim - 1))
 
-    def per_image(self, x) -> Tensor:
-        return self.kept(len(x), *[1] * (x.ndim - 1))
 
-    def forward(self, x):
-        return self.dropped(x) if self.training else x
+def dropped(x: Tensor, keep: float) -> Tensor:
+    return x * per_image(x, keep) / keep if keep else x * 0
 
-    def dropped(self, x) -> Tensor:
-        return x * self.per_image(x) / self.keep if self.keep else x * 0
+
+def drops(in_training=dropped, in_eval=lambda x, keep: x):
+    """A layer that refuses no probability, right or with a mistake."""
+
+    class Layer(nn.Module):
+        def __init__(self, drop_prob=0.0):
+            super().__init__()
+            self.drop_prob, self.keep = drop_prob, 1 - drop_prob
+
+        def forward(self, x):
+            return (in_training if self.training else in_eval)(x, self.keep)
+
+    return Layer
 
 
 drop_path.mistakes |= {
-    "nonsense-let-through": Mistaken,
+    "nonsense-let-through": drops(),
     "never-drops: 30 times 100 images, and in training nothing was dropped: is the"
     " layer idle all the time?": nn.Identity,
     "dropout-of-numbers: within {got:.0%} of the images some numbers are 0 and others"
     " not: that is dropout. Look at your mask for image 0: how many numbers did it"
     " draw there?": nn.Dropout,
+    "whole-batch-at-once: a whole batch is kept or dropped at once: draw one number for"
+    " each image": drops(lambda x, keep: x * kept(keep, 1) / keep),
+    "same-for-all-images: some channels or tokens were dropped in every image: the"
+    " number to draw belongs to an image": drops(
+        lambda x, keep: x * kept(keep, x.shape[-1]) / keep
+    ),
+    "keep-and-drop-exchanged: {got:.0%} of the images were dropped with drop_prob 0.3:"
+    " which of the two probabilities did you compare with?": drops(
+        lambda x, keep: x * (1 - per_image(x, keep)) / keep
+    ),
+    "survivors-not-rescaled: survivors pass as they are, so the mean falls to"
+    " {got[1]:.2f}: what does dropout do to them to keep it at 1?": drops(
+        lambda x, keep: x * per_image(x, keep)
+    ),
+    "rescaled-the-wrong-way: survivors were multiplied by {got[0]:.2f}, and the mean"
+    " falls to {got[1]:.2f}: must they become smaller or larger?": drops(
+        lambda x, keep: x * per_image(x, keep) * keep
+    ),
+    "drops-in-eval: two passes in eval differ: ask self.training": drops(
+        in_eval=dropped
+    ),
+    "scaled-in-eval: in eval the branch must pass as it is, and was multiplied by"
+    " {got:.2f}: the rescaling was done in training": drops(
+        in_eval=lambda x, keep: x * keep
+    ),
+    "three-axes-assumed: images of shape (6,) or (6, 2, 2, 2) did not come back in this"
+    " shape: any rank is welcome, `b ...`. How many axes has your mask?": drops(
+        lambda x, keep: x * kept(keep, len(x), 1, 1) / (keep or 1)
+    ),
 }
-
-
-@drop_path.wrong
-class WholeBatchAtOnce(Mistaken):
-    """a whole batch is kept or dropped at once: draw one number for each image"""
-
-    def dropped(self, x):
-        return x * self.kept(1) / self.keep
-
-
-@drop_path.wrong
-class SameForAllImages(Mistaken):
-    """some channels or tokens were dropped in every image: the number to draw belongs
-    to an image"""
-
-    def dropped(self, x):
-        return x * self.kept(x.shape[-1]) / self.keep
-
-
-@drop_path.wrong
-class KeepAndDropExchanged(Mistaken):
-    """{got:.0%} of the images were dropped with drop_prob 0.3: which of the two
-    probabilities did you compare with?"""
-
-    def dropped(self, x):
-        return x * (1 - self.per_image(x)) / self.keep
-
-
-@drop_path.wrong
-class SurvivorsNotRescaled(Mistaken):
-    """survivors pass as they are, so the mean falls to {got[1]:.2f}: what does dropout
-    do to them to keep it at 1?"""
-
-    def dropped(self, x):
-        return x * self.per_image(x)
-
-
-@drop_path.wrong
-class RescaledTheWrongWay(Mistaken):
-    """survivors were multiplied by {got[0]:.2f}, and the mean falls to {got[1]:.2f}:
-    must they become smaller or larger?"""
-
-    def dropped(self, x):
-        return x * self.per_image(x) * self.keep
-
-
-@drop_path.wrong
-class DropsInEval(Mistaken):
-    """two passes in eval differ: ask self.training"""
-
-    def forward(self, x):
-        return self.dropped(x)
-
-
-@drop_path.wrong
-class ScaledInEval(Mistaken):
-    """in eval the branch must pass as it is, and was multiplied by {got:.2f}: the
-    rescaling was done in training"""
-
-    def forward(self, x):
-        return self.dropped(x) if self.training else x * self.keep
-
-
-@drop_path.wrong
-class ThreeAxesAssumed(Mistaken):
-    """images of shape (6,) or (6, 2, 2, 2) did not come back in this shape: any rank is
-    welcome, `b ...`. How many axes has your mask?"""
-
-    def per_image(self, x):
-        return self.kept(len(x), 1, 1)
-
 
 # 5.4 The deeper, the more
 
@@ -373,50 +333,26 @@ rates.mistakes |= {
     "nonsense-let-through": (
         lambda rate, depth: [rate * i / max(depth - 1, 1) for i in range(depth)]
     ),
+    "rates-from-a-tensor: the rates come from a tensor. Models are also built on the"
+    " device meta (lesson 6), where a tensor has a shape and no numbers: plain floats"
+    " do without": lambda rate, depth: torch.linspace(0, rate, depth).tolist(),
+    "one-rate-for-all: all blocks have the same rate (DeiT III does so, we do not)": (
+        lambda rate, depth: [rate] * depth
+    ),
+    "falls-with-depth: the first block has the largest rate, {got:.3f}: on which blocks"
+    " is everything else built?": lambda *given: drop_path_rates(*given)[::-1],
+    "first-block-dropped: drop_path_rates(0.3, 4) starts at {got:.3f}: the first block"
+    " is never dropped": lambda rate, n: [rate * (i + 1) / n for i in range(n)],
+    "steps-counted-as-blocks: drop_path_rates(0.3, 4) ends at {got:.3f}, not at 0.3:"
+    " how many steps lie between 4 blocks?": (
+        lambda rate, depth: [rate * i / depth for i in range(depth)]
+    ),
+    "single-block-divides-by-zero: one block, and there is a division by zero: how many"
+    " steps are there?": (
+        lambda rate, depth: [rate * i / (depth - 1) for i in range(depth)]
+    ),
+    "single-block-taken-for-last: the only block got the rate 0.3, as the last one"
+    " should. Which other place in the row does it have?": (
+        lambda rate, n: drop_path_rates(rate, n) if n > 1 else [rate]
+    ),
 }
-
-
-@rates.wrong
-def rates_from_a_tensor(rate, depth):
-    """the rates come from a tensor. Models are also built on the device meta (lesson
-    6), where a tensor has a shape and no numbers: plain floats do without"""
-    return torch.linspace(0, rate, depth).tolist()
-
-
-@rates.wrong
-def one_rate_for_all(rate, depth):
-    """all blocks have the same rate (DeiT III does so, we do not)"""
-    return [rate] * depth
-
-
-@rates.wrong
-def falls_with_depth(rate, depth):
-    """the first block has the largest rate, {got:.3f}: on which blocks is everything
-    else built?"""
-    return drop_path_rates(rate, depth)[::-1]
-
-
-@rates.wrong
-def first_block_dropped(rate, depth):
-    """drop_path_rates(0.3, 4) starts at {got:.3f}: the first block is never dropped"""
-    return [rate * (i + 1) / depth for i in range(depth)]
-
-
-@rates.wrong
-def steps_counted_as_blocks(rate, depth):
-    """drop_path_rates(0.3, 4) ends at {got:.3f}, not at 0.3: how many steps lie between
-    4 blocks?"""
-    return [rate * i / depth for i in range(depth)]
-
-
-@rates.wrong
-def single_block_divides_by_zero(rate, depth):
-    """one block, and there is a division by zero: how many steps are there?"""
-    return [rate * i / (depth - 1) for i in range(depth)]
-
-
-@rates.wrong
-def single_block_taken_for_last(rate, depth):
-    """the only block got the rate 0.3, as the last one should. Which other place in the
-    row does it have?"""
-    return [rate] if depth == 1 else drop_path_rates(rate, depth)

@@ -11,15 +11,31 @@ from .judge import answers, draw, element, exercise, expect
 # 6.1 A token for the class
 
 
-class Prepend(nn.Module):
-    """The class token in front of the patches; subclasses do something else with it."""
+def prepended(token: Tensor, x: Tensor) -> Tensor:
+    return torch.cat([token.expand(len(x), -1, -1), x], dim=1)
 
-    def __init__(self, dim, rows=1):
+
+def prepends(join=prepended, learned=nn.Parameter, rows=1):
+    """A layer, right or with a mistake in what is learned, or done with the token."""
+
+    class Layer(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.cls_token = learned(torch.zeros(rows, 1, dim))
+
+        def forward(self, x):
+            return join(self.cls_token, x)
+
+    return Layer
+
+
+class TokenIsABuffer(nn.Module):
+    def __init__(self, dim):
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(rows, 1, dim))
+        self.register_buffer("cls_token", torch.zeros(1, 1, dim))
 
     def forward(self, x):
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        return prepended(self.cls_token, x)
 
 
 def run(answer) -> tuple[Any, Tensor]:
@@ -43,7 +59,7 @@ def has_gradient(answer) -> bool:
 
 class_token = exercise(
     "6.1",
-    right=Prepend,
+    right=prepends(),
     trial={
         "token-is-a-plain-tensor": lambda f: "cls_token" in f(5).state_dict(),
         "token-is-a-buffer": lambda f: "cls_token" in dict(f(5).named_parameters()),
@@ -56,55 +72,21 @@ class_token = exercise(
 )
 
 
-@class_token.wrong
-class TokenIsAPlainTensor(Prepend):
-    """cls_token is not saved: state_dict does not have it. What kind of tensor does a
-    module know of?"""
-
-    def __init__(self, dim):
-        nn.Module.__init__(self)
-        self.cls_token = torch.zeros(1, 1, dim)
-
-
-@class_token.wrong
-class TokenIsABuffer(Prepend):
-    """cls_token is saved but does not train: parameters() has never heard of it"""
-
-    def __init__(self, dim):
-        nn.Module.__init__(self)
-        self.register_buffer("cls_token", torch.zeros(1, 1, dim))
-
-
-@class_token.wrong
-class TokenCutFromGradient(Prepend):
-    """cls_token is among the parameters, and no gradient reaches it: is it frozen, or
-    detached on its way?"""
-
-    def __init__(self, dim):
-        super().__init__(dim)
-        self.cls_token.requires_grad_(False)
-
-
-@class_token.wrong
-class TokenAddedToPatches(Prepend):
-    """{right} was expected and {got} came out: the class token is one token more, not
-    something added to the others"""
-
-    def forward(self, x):
-        return x + self.cls_token
-
-
-@class_token.wrong
-class TokenPutLast(Prepend):
-    """the patches come first and the class token last: who is to be token 0?"""
-
-    def forward(self, x):
-        return super().forward(x).roll(-1, dims=1)
-
-
 class_token.mistakes |= {
+    "token-is-a-plain-tensor: cls_token is not saved: state_dict does not have it. What"
+    " kind of tensor does a module know of?": prepends(learned=torch.clone),
+    "token-is-a-buffer: cls_token is saved but does not train: parameters() has never"
+    " heard of it": TokenIsABuffer,
+    "token-cut-from-gradient: cls_token is among the parameters, and no gradient"
+    " reaches it: is it frozen, or detached on its way?": prepends(
+        learned=lambda token: nn.Parameter(token, requires_grad=False)
+    ),
+    "token-added-to-patches: {right} was expected and {got} came out: the class token"
+    " is one token more, not something added to the others": prepends(torch.add),
+    "token-put-last: the patches come first and the class token last: who is to be"
+    " token 0?": prepends(lambda token, x: prepended(token, x).roll(-1, dims=1)),
     "one-token-per-image: {got} class tokens to learn, for a width of 5? Learn one and"
-    " hand it to every image": lambda dim: Prepend(dim, rows=3),
+    " hand it to every image": prepends(rows=3),
 }
 
 # 6.2 From pixels to scores

@@ -201,21 +201,13 @@ one_step = exercise(
 )
 
 
-@one_step.wrong
-def loss_measured_after_step(model, optimizer, images, labels, loss, clip_norm=1.0):
-    """the loss before the step was {right:.3f}, you returned {got:.3f}: the step had
-    moved the weights by then"""
-    train_step(model, optimizer, images, labels, loss, clip_norm)
-    return loss(images, model(images), labels).item()
-
-
 one_step.mistakes |= {
+    "loss-measured-after-step: the loss before the step was {right:.3f}, you returned"
+    " {got:.3f}: the step had moved the weights by then": (
+        step("zero forward backward clip look step forward")
+    ),
     "loss-arguments-exchanged: the loss takes images, outputs, labels, in this order": (
-        step(
-            of=lambda loss: (
-                lambda images, outputs, labels: loss(outputs, images, labels)
-            )
-        )
+        step(of=lambda loss: lambda x, out, labels: loss(out, x, labels))
     ),
     "backward-left-out: no gradient was computed: was backward called?": answers(
         step("zero forward clip look step"), step("zero forward")

@@ -262,6 +262,14 @@ how_far = exercise(
     shape="expected shape {right}, blocks and heads, got {got}",
     rtol=1e-4,
 )
+
+
+def square_taken_for_granted(*args, **more):
+    with suppress(ValueError):
+        return mean_attention_distance(*args, **more)
+    return torch.zeros(1, 3)
+
+
 # The first five are written for even attention, where they differ from each other.
 how_far.mistakes |= {
     "heads-averaged-away: 2 blocks with 3 heads: expected shape {right}, got {got}: a"
@@ -298,25 +306,15 @@ how_far.mistakes |= {
     " wide: sizes are (height, width)": lambda maps, size, **more: (
         mean_attention_distance(maps, size[::-1], **more)
     ),
+    "places-column-by-column: the second patch is to the right of the first, not below"
+    " it: patches are numbered row by row": (
+        lambda maps, size, grid_size=(14, 14), **more: mean_attention_distance(
+            maps, size[::-1], grid_size=grid_size[::-1], **more
+        )
+    ),
+    "square-taken-for-granted: a map of 1 + 7 tokens, without a grid_size, should raise"
+    " ValueError: 7 patches fill no square": square_taken_for_granted,
 }
-
-
-@how_far.wrong
-def places_column_by_column(maps, size, num_prefix_tokens=1, grid_size=(14, 14)):
-    """the second patch is to the right of the first, not below it: patches are numbered
-    row by row"""
-    turned = size[::-1], num_prefix_tokens, grid_size[::-1]
-    return mean_attention_distance(maps, *turned)
-
-
-@how_far.wrong
-def square_taken_for_granted(*args, **more):
-    """a map of 1 + 7 tokens, without a grid_size, should raise ValueError: 7 patches
-    fill no square"""
-    with suppress(ValueError):
-        return mean_attention_distance(*args, **more)
-    return torch.zeros(1, 3)
-
 
 # 8.4 Six claims
 

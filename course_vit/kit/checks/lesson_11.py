@@ -93,6 +93,12 @@ def joined(
     return answer
 
 
+def emptied(state):
+    found = fuse_qkv(state)
+    state.clear()
+    return found
+
+
 layer = exercise(
     "11.2",
     right=fuse_qkv,
@@ -127,6 +133,8 @@ layer = exercise(
     },
 )
 layer.mistakes |= {
+    "callers-dict-emptied: the dictionary that came in has lost keys: make a new one"
+    " and leave the caller's as it is": emptied,
     "file-order-kept: the three are in the order of this dictionary, values first:"
     " whose order counts, the file's or the layer's?": joined("vqk"),
     "another-order: all numbers are there, in another order: lesson 4 takes the first"
@@ -161,16 +169,6 @@ layer.mistakes |= {
         seen=lambda got, right: isinstance(right, ValueError) and isinstance(got, dict),
     ),
 }
-
-
-@layer.wrong
-def callers_dict_emptied(state):
-    """the dictionary that came in has lost keys: make a new one and leave the caller's
-    as it is"""
-    found = fuse_qkv(state)
-    state.clear()
-    return found
-
 
 # 11.3 Another grid
 
@@ -239,17 +237,11 @@ grid = exercise(
         "2 + 60 rows came back, but not the right ones": larger(2, 4, 4),
     },
 )
-
-
-@grid.wrong
-def prefix_rows_taken_last(position, old, new):
-    """the rows kept aside are the last ones of the table: class and distillation token
-    come first"""
-    prefix = position.shape[1] - old[0] * old[1]
-    return stretched(position.roll(prefix, dims=1), old, new)
-
-
 grid.mistakes |= {
+    "prefix-rows-taken-last: the rows kept aside are the last ones of the table: class"
+    " and distillation token come first": lambda t, old, new: stretched(
+        t.roll(t.shape[1] - old[0] * old[1], dims=1), old, new
+    ),
     "prefix-rows-dropped: a table of 17 rows, 4 x 4 places and 1 row before them:"
     " {got} rows came back, and 60 are the new grid alone. The others have a position,"
     " too": lambda t, old, new: stretched(t, old, new)[:, -60:],
