@@ -22,7 +22,8 @@ def lines(source):
 def secret_lines(lesson, number):
     """Lines of a solution that the lesson does not show before it, or in the question.
 
-    A bare return or import, a signature, an `else:` or a bracket give nothing away.
+    A bare return or import, a signature, an `else:`, a bracket or the first line of a
+    `raise` give nothing away.
     """
     cells = [cell for cell in lesson.cells if mark(cell).get("exercise") == number]
     question, solution = cells[0], cells[1]
@@ -30,7 +31,7 @@ def secret_lines(lesson, number):
     shown = set().union(*(lines(cell.source) for cell in before))
     blanked = lines(leave_blank(solution.source, mark(solution)["blank"]))
     secret = lines(solution.source) - blanked - shown - lines(question.source)
-    bare = {"return", "else:", "try:", "finally:", "pass"}
+    bare = {"return", "else:", "try:", "finally:", "pass", "raise ValueError("}
     return {
         line
         for line in secret - bare

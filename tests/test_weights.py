@@ -604,6 +604,12 @@ def test_safetensors_and_npz_are_read(model, tmp_path):
     assert same(load(tmp_path / "a.npz", num_classes=7), model)
 
 
+def test_the_tensors_of_safetensors_come_in_one_order(model, tmp_path):
+    """The library gives them in a random one, and messages name them in turn."""
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    assert list(read_weights(tmp_path / "a.safetensors")) == sorted(model.state_dict())
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.bin", "a.SAFETENSORS", "0123abcd"])
 def test_safetensors_are_known_by_what_is_inside(model, tmp_path, name):
     save_file(model.state_dict(), tmp_path / name)
