@@ -7,6 +7,7 @@ clinic patches`.
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 
 import torch
@@ -38,10 +39,10 @@ def make(name: str, pool: ProcessPoolExecutor) -> None:
     (FOLDER / f"{name}.json").write_text(f"{text}\n", "utf-8")
 
 
-def make_digit_model() -> None:
+def make_digit_model(pool: ProcessPoolExecutor) -> None:
     """Train the model that `stored_model` gives, and keep its weights."""
-    sizes = {"pool": "token"}
-    result = lesson_07.vit(sizes=sizes, epochs=60, augment=random_affine, weights=True)
+    digits = partial(lesson_07.vit, epochs=60, augment=random_affine, weights=True)
+    result = pool.submit(digits, sizes={"pool": "token"}).result()
     torch.save(result["weights"], FOLDER / "digit_model.pt")
     print(f"digit_model: {result['accuracy']} %, {result['seconds']} s", flush=True)
 
@@ -58,7 +59,7 @@ def main(names: list[str]) -> None:
             if name in RUNS:
                 make(name, pool)
             else:
-                pool.submit(make_digit_model).result()
+                make_digit_model(pool)
 
 
 if __name__ == "__main__":
