@@ -1,8 +1,8 @@
 """Lesson 11. Pretrained weights.
 
-What stands between a file of published weights and a prediction: other names, three
-layers in one, axes in another order, positions for another grid, a head for other
-classes.
+What separates a file of published weights from a prediction: different names, three
+layers in one, axes in a different order, positions for a different grid, a head for
+different classes.
 
 Letters: `d` width of a token, `h` head, `e` width of a head, `n m` old and new rows of
 the table of positions, `gh gw` rows and columns of the patch grid.
@@ -65,7 +65,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "ln.": "norm.",
         "heads.pre_logits": "pre_logits.fc",
         "heads.head": "head",
-        "heads.": "head.",  # where you have replaced them by one layer
+        "heads.": "head.",  # if you have replaced them with one layer
     },
     "transformers": {
         "embeddings.cls_token": "cls_token",
@@ -77,7 +77,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "attention.k_proj": "attn.k",
         "attention.v_proj": "attn.v",
         "attention.o_proj": "attn.proj",
-        "layer.": "blocks.",  # version 4 from here on, and every file
+        "layer.": "blocks.",  # from here on: version 4, and every published file
         "attention.attention.query": "attn.q",
         "attention.attention.key": "attn.k",
         "attention.attention.value": "attn.v",
@@ -117,10 +117,14 @@ _WRAPPER = r"((module|model|net|backbone|encoder|vit|deit)\.|opt/target/|Transfo
 
 
 def rename_key(key: str, words: Mapping[str, str]) -> str | None:
-    """Translate a key of a file into our name; None if it does not become one.
+    """Translate a key of a file into our name; None if the result is not one of ours.
 
-    `words` is a table of `NAMINGS`, applied in its order. First modules around the
-    model (`module.`) and the mark of `torch.compile` (`_orig_mod.`) are removed.
+    First the names of modules around the model (`module.`) and the mark of
+    `torch.compile` (`_orig_mod.`) are removed.
+
+    Args:
+        key: The key, as it is in the file.
+        words: A table of `NAMINGS`: their words and ours, replaced in this order.
     """
     name = re.sub(_WRAPPER, "", key.replace("_orig_mod.", ""), count=1)
     for theirs, ours in words.items():
@@ -135,10 +139,14 @@ def rename_key(key: str, words: Mapping[str, str]) -> str | None:
 def fuse_qkv(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Join queries, keys and values into one layer, `d d, d d, d d -> (3 d) d`.
 
-    Their rows are stacked in this order, in every block, and their biases likewise. A
-    layer that is one already is kept, and so is everything else. `state_dict` has our
-    names, with `attn.q`, `attn.k` and `attn.v`. Raises ValueError if a block has only
-    one or two of the three.
+    In every block their rows are stacked in this order, and so are their biases. Layers
+    that are already joined are kept, and so is everything else.
+
+    Args:
+        state_dict: Weights under our names, with `attn.q`, `attn.k` and `attn.v`.
+
+    Raises:
+        ValueError: If a block has only one or two of the three.
     """
     fused: dict[str, Tensor] = {}
     for key, tensor in state_dict.items():
@@ -172,12 +180,18 @@ JAX_LAYOUTS = {
 
 
 def from_jax(key: str, tensor: Tensor) -> Tensor:
-    """Rearrange a tensor of JAX as torch has it, `... i o -> o i ...`.
+    """Rearrange a tensor from JAX's order of axes to torch's, `... i o -> o i ...`.
 
-    JAX multiplies from the other side, keeps heads on an axis of their own and channels
-    last. `key` is the key in JAX's file, from which the order of the axes follows; keys
-    of other files have no slash, and their tensors are returned as they are. Raises
-    ValueError for a tensor that does not have the axes of its key.
+    JAX multiplies from the other side, gives heads an axis of their own and puts
+    channels last.
+
+    Args:
+        key: The key in JAX's file, which decides the order of the axes. Keys of other
+            files have no slash; their tensors are returned as they are.
+        tensor: The tensor under that key.
+
+    Raises:
+        ValueError: If the tensor does not have the axes that belong to its key.
     """
     *_, part, leaf = f"/{key}".split("/")  # "cls" has no slash
     pattern = JAX_LAYOUTS.get(f"{part}/{leaf}", JAX_LAYOUTS.get(leaf))
@@ -194,10 +208,14 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
 
 
 def recognise_naming(keys: Iterable[str]) -> str:
-    """Find the naming whose table makes our names out of most keys of a file.
+    """Find the naming whose table translates the most keys of a file into our names.
 
-    Raises ValueError if no table does so for any, and for a checkpoint of vit-pytorch:
-    that is a different model, so no table can help.
+    Args:
+        keys: The keys of the file.
+
+    Raises:
+        ValueError: If no table translates any of the keys, or if the file is a
+            checkpoint of vit-pytorch, which is a different model.
     """
     keys = list(keys)
     if any("to_patch_embedding." in key for key in keys):
@@ -220,10 +238,18 @@ def convert_state_dict(
 ) -> dict[str, Tensor]:
     """Give published weights our names and axes, `{key: ...} -> {our key: ...}`.
 
-    No number changes: keys are renamed, JAX's axes rearranged, queries, keys and values
-    joined. `naming` is a key of `NAMINGS`; None means recognised by the keys. Raises
-    ValueError for a naming that does not exist, for keys that are not in its table, and
-    for two keys that mean the same tensor.
+    No number changes: keys are renamed, JAX's axes are rearranged, and queries, keys
+    and values are joined.
+
+    Args:
+        state_dict: The published weights under their own keys.
+        naming: The library that named them, a key of `NAMINGS`; None means that the
+            keys decide (`recognise_naming`).
+
+    Raises:
+        ValueError: If the naming does not exist or cannot be recognised, if a key is
+            not in its table, if two keys mean the same tensor, or if `fuse_qkv` or
+            `from_jax` refuses a tensor.
     """
     if naming is None:
         naming = recognise_naming(state_dict)
@@ -259,11 +285,20 @@ def fit_positions(
 ) -> Tensor:
     """Fit a table of positions to the grid of a model, `1 n d -> 1 m d`.
 
-    `model` has a `grid_size` and `num_prefix_tokens`; `policy` says whose interpolation
-    to reproduce (`RESIZE_POLICIES` of lesson 2); `old_grid_size` is the grid that the
-    table was made for. None means the grid of the model if it has as many rows, else a
-    square; rows that make no square are returned as they are, for strict loading to
-    refuse. Raises ValueError for an unknown policy or a table that is not of its grid.
+    A table in half precision is stretched, and returned, in float32.
+
+    Args:
+        position: The table of the file, `1 n d`.
+        model: A model with a `grid_size` and `num_prefix_tokens`.
+        policy: The library whose interpolation is reproduced, a key of
+            `RESIZE_POLICIES` (lesson 2).
+        old_grid_size: Rows and columns of the grid that the table was made for. None
+            means the model's grid if the number of rows agrees, otherwise a square; a
+            table that does not fill a square is returned as it is, and strict loading
+            refuses it.
+
+    Raises:
+        ValueError: If the policy is unknown or the table does not fit `old_grid_size`.
     """
     if old_grid_size is None:
         rows = position.shape[1] - model.num_prefix_tokens if position.ndim == 3 else 0
@@ -288,9 +323,13 @@ def fit_head(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Fit the head to the classes of a model, `{key: ...} -> {key: ...}`.
 
-    `weights` are converted weights, `ours` the state dict of the model. If the numbers
-    of classes differ, the head, or both heads of a distilled model, is taken from
-    `ours`; a sentence in the list names what is newly initialised.
+    If the numbers of classes differ, the head of the model is kept, or both heads of a
+    distilled model. The list then holds one sentence that names what is newly
+    initialised; otherwise it is empty.
+
+    Args:
+        weights: Converted weights.
+        ours: The state dict of the model.
     """
     here, there = (len(state.get("head.weight", ())) for state in (ours, weights))
     if here == there > 0:
@@ -310,19 +349,21 @@ def fit_head(
 def list_differences(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> list[str]:
-    """Say in one line each what is missing, unexpected, misshaped or no finite float.
+    """List what is missing, unexpected, misshaped or not a finite float, a line each.
 
-    `weights` are converted weights, `ours` the state dict of the model.
+    Args:
+        weights: Converted weights.
+        ours: The state dict of the model.
     """
     found = {
         "missing": [key for key in ours if key not in weights],
         "unexpected": [key for key in weights if key not in ours],
-        "of another shape": [
+        "of a different shape": [
             f"{key} {tuple(t.shape)}, not {tuple(ours[key].shape)}"
             for key, t in weights.items()
             if key in ours and t.shape != ours[key].shape
         ],
-        "not of floating point": [
+        "not floating-point": [
             f"{key} {t.dtype}"
             for key, t in weights.items()
             if not t.is_floating_point()
@@ -340,10 +381,19 @@ def load_weights(
 ) -> list[str]:
     """Load converted weights into a model of any image size and number of classes.
 
-    Returns a sentence for what is newly initialised in the model, which is a head for
-    other classes, else an empty list. `policy` and `old_grid_size` say how positions
-    are stretched (`fit_positions`). Everything else must fit: raises ValueError with
-    the names of what does not, and then the model is unchanged.
+    Returns a list with one sentence if a head for different classes is newly
+    initialised, otherwise an empty list. If an error is raised, the model is unchanged.
+
+    Args:
+        model: The model, which is changed in place.
+        state_dict: Converted weights (`convert_state_dict`).
+        policy: The library whose interpolation stretches positions (`fit_positions`).
+        old_grid_size: Rows and columns of the grid that the positions were made for;
+            None as in `fit_positions`.
+
+    Raises:
+        ValueError: If the positions cannot be stretched, or if anything else does not
+            fit; the message names it.
     """
     ours = model.state_dict()
     weights, said = fit_head(state_dict, ours)

@@ -52,10 +52,15 @@ def cross_entropy(
 ) -> Tensor:
     """The mean of -log p(label), `b c h w, b k, b -> ()`.
 
-    `smoothing` is the share of each label that is spread evenly over all classes
-    (Szegedy et al. 2016, sec. 7). The images are not needed here: every loss of the
-    course is called with images, outputs and labels, so that a loss may also show the
-    images to a teacher (lesson 9).
+    The images are not needed here: every loss of the course is called with images,
+    outputs and labels, so that a loss can also show the images to a teacher (lesson 9).
+
+    Args:
+        images: The images, `b c h w`; they are ignored.
+        outputs: The logits, `b k`.
+        labels: The class of each image, `b`, from 0 to k - 1.
+        smoothing: The share of each label that is spread evenly over all classes
+            (Szegedy et al. 2016, sec. 7).
     """
     return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
@@ -70,9 +75,16 @@ def train_step(
 ) -> float:
     """Take one step downhill, `b c h w, b -> ()`; returns the loss before the step.
 
-    `loss` is called as `loss(images, outputs, labels)`. A gradient longer than
-    `clip_norm` is shortened to it. If the loss or its gradient is not finite, the
-    weights stay as they are and nan is returned.
+    If the loss or its gradient is not finite, the weights stay as they are and nan is
+    returned.
+
+    Args:
+        model: The model, which is changed in place.
+        optimizer: The optimizer of the model's parameters.
+        images: The images, `b c h w`.
+        labels: The class of each image, `b`.
+        loss: It is called as `loss(images, outputs, labels)`.
+        clip_norm: The greatest length of the gradient; a longer one is shortened to it.
     """
     optimizer.zero_grad()
     value = loss(images, model(images), labels)
@@ -90,9 +102,13 @@ def train_step(
 def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
     """Draw the weights of a narrow model afresh, larger than the papers' std of 0.02.
 
-    0.02 suits a width of 768. Xavier's law (Glorot and Bengio 2010) sizes each matrix
-    by its own width, as in the JAX code of ViT. `position_std` is the std of a learned
-    `pos_embed`, large because a short training has no time to make it grow.
+    0.02 suits a width of 768. Xavier's rule (Glorot and Bengio 2010) chooses the size
+    of the weights by the width of their own matrix, as in the JAX code of ViT.
+
+    Args:
+        model: The model, which is changed in place.
+        position_std: The std of a learned `pos_embed`; it is large because a short
+            training has no time to make the table grow.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -108,11 +124,16 @@ def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW with learning rate `lr` that shrinks matrices and kernels only.
+    """Build an AdamW whose weight decay shrinks matrices and kernels only.
 
-    `weight_decay` does not apply to biases, norms, class token and positions, which
-    have no reason to be small (DeiT's `no_weight_decay`). Frozen parameters are left
-    out.
+    Biases, norms, class token and positions have no reason to be small, so they do not
+    decay (DeiT's `no_weight_decay`). Frozen parameters are left out.
+
+    Args:
+        model: The model whose parameters are trained.
+        lr: The learning rate.
+        weight_decay: How fast matrices and kernels shrink: each step removes the share
+            `lr * weight_decay` of them.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
@@ -124,8 +145,13 @@ def make_optimizer(
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
     """The share of the peak rate at a step, counted from 0.
 
-    It climbs along a line for `warmup_steps`, then falls along half a cosine and would
+    It rises along a line for `warmup_steps`, then falls along half a cosine and would
     reach 0 at `num_steps`.
+
+    Args:
+        step: The number of the step, from 0 to num_steps - 1.
+        num_steps: The number of steps of the whole training.
+        warmup_steps: The number of steps in which the rate rises.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -139,11 +165,16 @@ def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
 def random_affine(
     images: Tensor, shift: float = 0.5, degrees: float = 8.0, zoom: float = 0.08
 ) -> Tensor:
-    """A slightly moved, turned and zoomed copy of every image, `b c h w -> b c h w`.
+    """Move, turn and zoom every image slightly at random, `b c h w -> b c h w`.
 
-    Each image is moved by up to `shift` pixels in each direction, turned by up to
-    `degrees` either way and zoomed by a factor between 1 - zoom and 1 + zoom. Pixels
-    from outside the image are 0.
+    Each image of the batch is changed by its own amounts. Pixels from outside the image
+    are 0.
+
+    Args:
+        images: The images, `b c h w`.
+        shift: The largest move in each direction, in pixels.
+        degrees: The largest turn either way.
+        zoom: The largest change of size: the factor is between 1 - zoom and 1 + zoom.
     """
     b, _, h, w = images.shape
     right, down, turn, grow = torch.rand(4, b) * 2 - 1
@@ -163,8 +194,15 @@ def random_affine(
 def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     """Outputs and labels of a whole loader, `n k` and `n`, on the CPU.
 
-    The model answers in eval mode, without gradients. Afterwards each of its parts is
-    in the mode it was in. Raises ValueError if the loader is empty.
+    The model predicts in eval mode, without gradients. Afterwards each of its modules
+    is in the same mode as before.
+
+    Args:
+        model: A model whose outputs are one tensor, `b c h w -> b k`.
+        loader: A DataLoader or a list of batches (images, labels).
+
+    Raises:
+        ValueError: If the loader is empty.
     """
     if len(loader) < 1:
         raise ValueError("the loader must give at least one batch, got none")
@@ -184,7 +222,13 @@ def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
     """Loss and accuracy (0 to 1) over a whole loader, in eval mode.
 
     The mean is taken over images, not over batches: the last batch may be smaller.
-    Raises ValueError if the loader is empty.
+
+    Args:
+        model: A model whose outputs are logits, `b c h w -> b k`.
+        loader: A DataLoader or a list of batches (images, labels).
+
+    Raises:
+        ValueError: If the loader is empty.
     """
     outputs, labels = predict(model, loader)
     accuracy = (outputs.argmax(dim=-1) == labels).float().mean()
@@ -197,23 +241,29 @@ def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """A training that can stop after any epoch, and how far it is.
+    """The settings of a training and its state, which can be saved after any epoch.
 
-    - `model`: any model; it is trained in place, on the device it is on.
-    - `loader`: a DataLoader or a list of batches (images, labels).
-    - `epochs`: how many times the model sees the whole loader.
-    - `lr`: the highest learning rate; `warmup_cosine` gives the share of each step.
-    - `weight_decay`: how fast matrices shrink, see `make_optimizer`.
-    - `warmup`: the share of all steps in which the learning rate climbs.
-    - `clip_norm`: a longer gradient is shortened to this length.
-    - `seed`: decides everything that is drawn from torch during the training, also in
-      the workers of the loader: order, augmentation, dropout.
-    - `loss`: called as `loss(images, outputs, labels)`.
-    - `augment`: changes the images of each batch, on the model's device.
-    - `val_loader`: judged by `evaluate` after each epoch.
+    The state consists of the model's weights, the `optimizer`, and the `history`, which
+    holds a record of each epoch that is done.
 
-    `history` holds a record of each epoch that is done. Raises ValueError without an
-    epoch or a batch.
+    Args:
+        model: Any model; it is trained in place, on the device it is on.
+        loader: A DataLoader or a list of batches (images, labels).
+        epochs: How many times the model sees the whole loader.
+        lr: The highest learning rate; `warmup_cosine` gives the share of each step.
+        weight_decay: How fast matrices shrink, as in `make_optimizer`.
+        warmup: The share of all steps in which the learning rate rises.
+        clip_norm: The greatest length of the gradient, as in `train_step`.
+        seed: The seed of everything that is drawn from torch during the training, also
+            in the workers of the loader: order, augmentation, dropout.
+        loss: It is called as `loss(images, outputs, labels)`.
+        augment: A function that changes the images of each batch, on the model's
+            device; None leaves them as they are.
+        val_loader: Batches on which `evaluate` judges the model after each epoch; None
+            skips this.
+
+    Raises:
+        ValueError: If there is no epoch or no batch.
     """
 
     model: nn.Module
@@ -241,8 +291,14 @@ def train_epoch(run: Run) -> None:
     """Train the next epoch of a run and add its record to the history.
 
     Torch and the loader's generator get a seed that follows from the run's seed and the
-    number of the epoch. Raises FloatingPointError as soon as the loss or its gradient
-    is not finite.
+    number of the epoch.
+
+    Args:
+        run: The run, whose model, optimizer and history are changed in place.
+
+    Raises:
+        FloatingPointError: As soon as the loss or its gradient is not finite.
+        ValueError: If the run has a `val_loader` without batches.
     """
     model, epoch, losses = run.model, len(run.history), []
     seed = run.seed * run.epochs + epoch
@@ -271,16 +327,21 @@ def train_epoch(run: Run) -> None:
 
 
 def identity(run: Run) -> dict[str, Any]:
-    """What a checkpoint must agree with: a run's numbers, the shapes of its weights."""
+    """What a checkpoint must agree with: a run's numbers and its weights' shapes."""
     numbers = {name: x for name, x in vars(run).items() if isinstance(x, int | float)}
     weights = run.model.state_dict()
     return numbers | {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def save_run(run: Run, path: Path) -> None:
-    """Write a checkpoint of a run; at any moment the file is whole, the old or the new.
+    """Write a checkpoint of a run, without ever leaving half a file at `path`.
 
-    It is written beside `path` and then takes its name in one move.
+    The checkpoint is written to a second file, which is then renamed to `path` in one
+    move. So at any moment `path` holds a whole checkpoint, the old one or the new one.
+
+    Args:
+        run: The run whose weights, optimizer and history are saved.
+        path: The file to write; missing folders are created.
     """
     state = {
         "identity": identity(run),
@@ -295,11 +356,18 @@ def save_run(run: Run, path: Path) -> None:
 
 
 def resume_run(run: Run, path: Path) -> None:
-    """Put a new run where `save_run` left an earlier one.
+    """Continue an earlier run: load its checkpoint into a new run.
 
-    The file is read as numbers only (`weights_only`), so that it cannot run code.
-    Raises ValueError, before the model changes, for a file that is damaged or not a
-    checkpoint, and for one of a different run.
+    The file is read as numbers only (`weights_only`), so it cannot run code. If an
+    error is raised, the model is unchanged.
+
+    Args:
+        run: A new run with the settings of the earlier one; it is changed in place.
+        path: The file that `save_run` wrote.
+
+    Raises:
+        ValueError: If the file is damaged or is not a checkpoint, or if it belongs to a
+            run with different settings.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -328,16 +396,24 @@ def fit(
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     **options: Any,
 ) -> list[dict[str, float]]:
-    """Train a model in place, where it is; returns a record of each epoch.
+    """Train a model in place, on its own device; returns a record of each epoch.
 
-    - `checkpoint`: a file, written after each epoch. If it exists, the run continues
-      from it to the same numbers as in one go.
-    - `progress`: wraps the epochs, as tqdm does.
-    - `options`: all that `Run` accepts: lr, weight_decay, warmup, clip_norm, seed,
-      loss, augment, val_loader.
+    Afterwards torch's random state is what it was before, as if nothing had been drawn.
 
-    The caller's random numbers go on as if nothing had been drawn. Raises the errors of
-    `Run`, `train_epoch` and `resume_run`.
+    Args:
+        model: Any model.
+        loader: A DataLoader or a list of batches (images, labels).
+        epochs: How many times the model sees the whole loader.
+        checkpoint: A file that is written after each epoch. If it exists, the run
+            continues from it and reaches the same numbers as without a break.
+        progress: A function that wraps the epochs to show progress, like tqdm.
+        options: The remaining arguments of `Run`: lr, weight_decay, warmup, clip_norm,
+            seed, loss, augment, val_loader.
+
+    Raises:
+        ValueError: If there is no epoch or no batch, or if the checkpoint cannot be
+            continued (`resume_run`).
+        FloatingPointError: As soon as the loss or its gradient is not finite.
     """
     run = Run(model, loader, epochs, **options)
     path = Path(checkpoint).expanduser() if checkpoint else None
