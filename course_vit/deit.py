@@ -30,13 +30,13 @@ __all__ = [
 
 
 class DistilledVisionTransformer(Backbone):
-    """Class scores by two tokens, `b c h w -> b num_classes`.
+    """Class scores from two tokens, `b c h w -> b num_classes`.
 
     In training the model returns the pair (class logits, distillation logits), in eval
-    their mean. Touvron et al. 2021, sec. 4; the order of the tokens, `[class,
-    distillation, patches]`, is that of DeiT's code, not of the paper's figure 2.
-    Parameters are named as in timm and DeiT. All arguments are those of
-    `VisionTransformer`; there is no `pool`, because each head reads its own token.
+    mode it returns their mean. Touvron et al. 2021, sec. 4; the order of the tokens,
+    `[class, distillation, patches]`, is that of DeiT's code, not of the paper's figure
+    2. Parameters are named as in timm and DeiT. The arguments are those of
+    `VisionTransformer` without `pool`, because each head reads its own token.
 
     Raises:
         ValueError: The same as `VisionTransformer`.
@@ -105,7 +105,7 @@ def soft_distillation(
     Args:
         student: The student's logits, `b k`.
         teacher: The teacher's logits, `b k`.
-        tau: The temperature that both are divided by, above 0.
+        tau: The temperature, above 0, by which both logits are divided.
         reduction: What the sum is divided by: `batchmean`, the number of images (the
             definition), or `numel`, images times classes (DeiT's released code, k times
             smaller).
@@ -140,12 +140,12 @@ class DistillationLoss:
         alpha: The share of the teacher in the loss, from 0 to 1.
         tau: The temperature of the soft loss, above 0.
         reduction: The division of the soft loss, as in `soft_distillation`.
-        smoothing: Label smoothing of the true labels, from 0 to 1; the teacher's are
-            never smoothed.
+        smoothing: Label smoothing of the true labels, from 0 to 1; the teacher's labels
+            are never smoothed.
 
     Raises:
-        ValueError: For any other value of `kind`, for `alpha` or `tau` out of range;
-            when called, if teacher and student have different shapes.
+        ValueError: For any other value of `kind`, and if `alpha` or `tau` is out of
+            range; when called, if the logits of teacher and student differ in shape.
         TypeError: When called with outputs that are not a pair.
     """
 
@@ -169,7 +169,7 @@ class DistillationLoss:
 
     @torch.no_grad()
     def ask_teacher(self, images: Tensor) -> Tensor:
-        """The teacher's logits, `b c h w -> b k`; its running statistics stay."""
+        """The teacher's logits, `b c h w -> b k`; its running statistics are kept."""
         if isinstance(self.teacher, nn.Module):
             self.teacher.eval()
         return self.teacher(images)

@@ -128,7 +128,7 @@ class Block(nn.Module):
             in torch's default and in T2T-ViT.
 
     Raises:
-        ValueError: If attention, MLP or `DropPath` refuse a size or a rate.
+        ValueError: If the attention, the MLP or `DropPath` refuses a size or a rate.
     """
 
     def __init__(

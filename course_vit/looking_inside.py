@@ -139,7 +139,7 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
         num_filters: The number of directions, `k`.
 
     Raises:
-        ValueError: If there are fewer directions than that.
+        ValueError: If `num_filters` is below 1, or if there are fewer directions.
     """
     rows = kernels.detach().flatten(1)
     most = min(rows.shape)
@@ -164,7 +164,8 @@ def position_similarity(
     Args:
         position: The position table, `1 n d`.
         grid_size: Rows and columns of the patch grid.
-        num_prefix_tokens: The number of rows before those of the patches, left out.
+        num_prefix_tokens: The number of rows before those of the patches; they are left
+            out.
     """
     rows = F.normalize(position.detach()[0, num_prefix_tokens:], dim=-1)
     return (rows @ rows.T).unflatten(1, grid_size)

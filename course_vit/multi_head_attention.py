@@ -25,7 +25,7 @@ __all__ = [
 
 
 class MultiHeadAttention(nn.Module):
-    """Mix the tokens of one image, `b n d -> b n d`.
+    """Mix the tokens of each image, `b n d -> b n d`.
 
     Each head attends within its own slice of the channels, and its scores are divided
     by the square root of the head's width, not of the model's. Vaswani et al. 2017,
@@ -42,7 +42,7 @@ class MultiHeadAttention(nn.Module):
 
     Raises:
         ValueError: If `dim` is not a multiple of `num_heads`, a size is not a positive
-            integer, or tokens are not `b n dim`.
+            integer, or the tokens do not have the shape `b n dim`.
     """
 
     def __init__(

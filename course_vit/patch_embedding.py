@@ -73,8 +73,7 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
         size: One number for a square, or a pair (height, width).
 
     Raises:
-        ValueError: If there are not one or two numbers, or they are not positive
-            integers.
+        ValueError: If the size is not one positive integer or a pair of them.
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2:
@@ -95,7 +94,7 @@ def patchify(images: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
         patch_size: Height and width of a patch in pixels; one number means a square.
 
     Raises:
-        ValueError: If a side of the images is not a multiple of the patch's.
+        ValueError: If a side of the images is not a multiple of the patch's side.
     """
     check_shape("images", images, ("b", "c", "h", "w"))
     (height, width), (ph, pw) = images.shape[2:], as_pair(patch_size)
@@ -154,8 +153,8 @@ class PatchEmbedding(nn.Module):
         embed_dim: The width of a token, `d`.
 
     Raises:
-        ValueError: If a side is not a multiple of the patch's, a size is not a positive
-            integer, or images have another shape than the one given here.
+        ValueError: If a side is not a multiple of the patch's side, a size is not a
+            positive integer, or the images do not have the shape given here.
     """
 
     def __init__(

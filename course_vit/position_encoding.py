@@ -38,7 +38,7 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
 
     Args:
         num_positions: The number of rows, `n`.
-        dim: The width of a token, `d`; an odd one ends with a sine.
+        dim: The width of a token, `d`; if it is odd, the last column is a sine.
 
     Raises:
         ValueError: If a size is not a positive integer.
@@ -57,14 +57,14 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
 def timing_signal(num_positions: int, dim: int) -> Tensor:
     """The sinusoids of the library tensor2tensor, `n d`: all sines, then all cosines.
 
-    This is not the paper's table in another order: the slowest wave is exactly 10000
-    times longer than the fastest, so every wavelength between them differs.
+    This is not the paper's table in a different order: the slowest wave is exactly
+    10000 times longer than the fastest, so every wavelength between them differs.
     `get_timing_signal_1d` of tensor2tensor.
 
     Args:
         num_positions: The number of rows, `n`.
-        dim: The width of a token, `d`, at least 2; an odd one ends with a column of
-            zeros.
+        dim: The width of a token, `d`, at least 2; if it is odd, the last column is
+            zero.
 
     Raises:
         ValueError: If a size is not a positive integer, or `dim` is 1.
@@ -92,7 +92,8 @@ def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
         dim: The width of a token, `d`, a multiple of 4.
 
     Raises:
-        ValueError: If a size is not a positive integer, or `dim` not a multiple of 4.
+        ValueError: If a size is not a positive integer, or `dim` is not a multiple
+            of 4.
     """
     gh, gw = as_pair(grid_size)
     check_sizes(dim=dim)
@@ -122,7 +123,7 @@ def resize_position_embedding(
     policy: str = "timm",
     old_grid_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Stretch a learned table to another grid of patches, `1 n d -> 1 m d`.
+    """Stretch a learned table to a different grid of patches, `1 n d -> 1 m d`.
 
     The rows of the prefix tokens (class, distillation) have no place in the image and
     are kept as they are.

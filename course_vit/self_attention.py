@@ -63,13 +63,17 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Each query's weighted mean of the values, `... n e, ... m e, ... m e -> ... n e`.
 
-    Vaswani et al. 2017, eq. 1. Raises the same errors as `attention_weights`.
+    Vaswani et al. 2017, eq. 1.
 
     Args:
         q: The queries, `... n e`.
         k: The keys, `... m e`.
         v: The values, one per key; they may be wider or narrower than the keys.
         mask: Where a query may look, as in `attention_weights`.
+
+    Raises:
+        TypeError: The same as `attention_weights`.
+        ValueError: The same as `attention_weights`.
     """
     weights = attention_weights(q, k, mask)
     return torch.einsum("... n m, ... m e -> ... n e", weights, v)

@@ -156,8 +156,8 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tensor:
     """Weighted means without the weights, `b n f, b m f, b m e -> b n e`.
 
-    `phi(q) (phi(k)^T v)`, divided by the row sums of `phi(q) phi(k)^T`. Thanks to the
-    bracket the cost is linear in the number of tokens. Choromanski et al. 2021, eq. 4.
+    `phi(q) (phi(k)^T v)`, divided by the row sums of `phi(q) phi(k)^T`. Because of the
+    brackets the cost is linear in the number of tokens. Choromanski et al. 2021, eq. 4.
 
     Args:
         q: The features of the queries, `b n f`, all positive.
@@ -176,8 +176,9 @@ class TokenPerformer(nn.Module):
 
     The token performer of T2T-ViT's code. One matrix gives keys, queries and values, in
     this order, with a bias; the queries are not scaled. `w`, the random features, is
-    never trained: e / 2 orthogonal rows of length sqrt(e / 2). In training the released
-    code drops 10 % here whatever its `drop_rate`; this layer uses `drop`.
+    never trained: it has e / 2 orthogonal rows of length sqrt(e / 2). In training the
+    released code always drops 10 % here and ignores its `drop_rate`; this layer uses
+    `drop`.
 
     Args:
         in_dim: The width of the tokens that enter, `c`.
@@ -231,8 +232,8 @@ class TokensToToken(nn.Module):
         norm_eps: What the norms of the token layers add to the variance.
 
     Raises:
-        ValueError: For any other value of `tokens`, without a split, for sizes that are
-            not positive integers, and for images of another shape.
+        ValueError: For any other value of `tokens`, if there is no split, for sizes
+            that are not positive integers, and for images of a different shape.
     """
 
     def __init__(
@@ -280,11 +281,11 @@ class TokensToToken(nn.Module):
 class T2TViT(Backbone):
     """Class scores of images, `b c h w -> b num_classes`.
 
-    Yuan et al. 2021: a ViT with another stem (`tokens_to_token`), with fixed sinusoids
-    as positions, and with a narrower, deeper backbone. Parameters are named as in the
-    release. Heads are scaled by their own width; the release scales them otherwise only
-    when built with `pretrained=True`. The arguments that are not listed here are those
-    of `VisionTransformer`, with the defaults of the release.
+    Yuan et al. 2021: a ViT with a different stem (`tokens_to_token`), with fixed
+    sinusoids as positions, and with a narrower, deeper backbone. Parameters are named
+    as in the release. Heads are scaled by their own width, as in the release, unless
+    that is built with `pretrained=True`. The arguments that are not listed here are
+    those of `VisionTransformer`, with the defaults of the release.
 
     Args:
         img_size: Height and width of the images in pixels; one number means a square.
@@ -296,8 +297,8 @@ class T2TViT(Backbone):
             in the token layers.
 
     Raises:
-        ValueError: For any other value of `tokens`, and for sizes and rates that a part
-            refuses.
+        ValueError: For any other value of `tokens`, and for sizes and rates that a
+            layer refuses.
     """
 
     stem_name = "tokens_to_token"

@@ -34,7 +34,7 @@ __all__ = [
 def position_table(
     position: str, grid_size: tuple[int, int], num_prefix_tokens: int, dim: int
 ) -> nn.Parameter | None:
-    """The table that is added to the tokens, `1 n d`, or None; fixed ones are frozen.
+    """The table that is added to the tokens, `1 n d`, or None; a fixed one is frozen.
 
     Args:
         position: `learned` (zeros until `init_weights` draws it), `sinusoid` (the
@@ -71,7 +71,7 @@ def init_weights(model: nn.Module) -> None:
     """Draw every trainable weight anew.
 
     Matrices, prefix tokens and positions: normal with std 0.02 (DeiT, timm; the cut of
-    `trunc_normal_` at +-2 is a hundred std away). Patch kernels: std fan_in ** -0.5
+    `trunc_normal_` at +-2 is 100 stds away). Patch kernels: std fan_in ** -0.5
     (the paper's JAX code, torchvision). Biases: 0. Norms stay at 1 and 0.
 
     Args:
@@ -175,15 +175,15 @@ class VisionTransformer(Backbone):
         img_size: Height and width of the images in pixels; one number means a square.
         patch_size: Height and width of a patch in pixels; one number means a square.
         in_chans: The number of channels of an image.
-        num_classes: The number of classes; 0 means no head, the model returns the `d`
-            pooled features.
+        num_classes: The number of classes; 0 means that there is no head and the model
+            returns the `d` pooled features.
         embed_dim: The width of a token, `d`, a multiple of `num_heads`.
         depth: The number of blocks.
         num_heads: The number of attention heads in each block.
         mlp_ratio: The hidden width of the MLPs divided by `embed_dim`.
         qkv_bias: Whether queries, keys and values have a bias.
         pool: What the head reads: `token`, the class token, or `mean`, the mean of the
-            patch tokens, for which there is no class token.
+            patch tokens; with `mean` the model has no class token.
         position: The position table: `learned`, `sinusoid`, `sincos_2d` or `none`, as
             in `position_table`.
         drop_rate: The dropout probability of tokens, attention outputs and MLPs.
@@ -194,7 +194,7 @@ class VisionTransformer(Backbone):
 
     Raises:
         ValueError: For any other value of `pool` or `position`, and for sizes and rates
-            that a part refuses.
+            that a layer refuses.
     """
 
     def __init__(
