@@ -317,7 +317,7 @@ def one_of_two_processes(rank, package_name, folder):
         torch.save(gradients, folder / "gradients.pt")
     store.set(f"{rank} is done", "")
     store.wait(["0 is done", "1 is done"])  # neither hangs up on the other
-    distributed.destroy_process_group()
+    os._exit(0)  # torch sometimes aborts while it takes its threads apart
 
 
 def test_two_processes_find_the_gradient_of_one(package, tmp_path):
