@@ -113,8 +113,9 @@ def parser() -> argparse.ArgumentParser:
 def positive(text: str) -> int:
     """A whole number from 1 up, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        rule = "must be a whole number from 1 up"
-        raise argparse.ArgumentTypeError(f"{rule}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 up, got {text!r}"
+        )
     return int(text)
 
 

@@ -169,8 +169,10 @@ def open_download(
     """
     folder, counts, _ = DOWNLOADS[name]
     if not download and not (root / folder).exists():
-        todo = f"call load_data({name!r}, download=True) once, with a network"
-        raise FileNotFoundError(f"there is no {name} in {root / folder}: {todo}")
+        raise FileNotFoundError(
+            f"there is no {name} in {root / folder}: "
+            f"call load_data({name!r}, download=True) once, with a network"
+        )
     todo = f"delete {root / folder} and call load_data({name!r}, download=True)"
     try:
         train, test = (open_part(name, root, download, part) for part in (True, False))
@@ -179,8 +181,9 @@ def open_download(
         raise RuntimeError(f"{name} could not be read ({reason}): {todo}") from error
     got = tuple(len(getattr(part, "targets", part)) for part in (train, test))
     if got != counts:
-        rule = f"{name} has {counts} training and test images, got {got}"
-        raise RuntimeError(f"{rule}: {todo}")
+        raise RuntimeError(
+            f"{name} has {counts} training and test images, got {got}: {todo}"
+        )
     names = [n[0] if isinstance(n, tuple) else n for n in train.classes]
     return train, test, [n.split(" - ")[-1] for n in names]  # MNIST says "0 - zero"
 

@@ -99,23 +99,30 @@ def sound(given: Any, before: list[Tensor], out: Any) -> None:
         if not torch.equal(now.isnan(), then.isnan()) or not torch.equal(
             now.nan_to_num(), then.nan_to_num()
         ):
-            shape = tuple(then.shape)
-            rule = "work on a copy, or with operations that return a new tensor"
-            raise Unsound(f"the input {shape} was changed on the way: {rule}")
+            raise Unsound(
+                f"the input {tuple(then.shape)} was changed on the way: work on a copy,"
+                " or with operations that return a new tensor"
+            )
     floats = {tensor.dtype for tensor in ins if tensor.is_floating_point()}
     devices = {tensor.device for tensor in ins}
     for tensor in outs:
         if len(devices) == 1 and tensor.device not in devices:
-            got = f"the input is on {ins[0].device}, the answer on {tensor.device}"
-            raise Unsound(f"{got}: make new tensors where the input is")
+            raise Unsound(
+                f"the input is on {ins[0].device}, the answer on {tensor.device}: make"
+                " new tensors where the input is"
+            )
         if not tensor.is_floating_point():
             continue
         if len(floats) == 1 and tensor.dtype not in floats:
-            got = f"{floats.pop()} went in, {tensor.dtype} came out"
-            raise Unsound(f"{got}: where was it converted?")
+            raise Unsound(
+                f"{floats.pop()} went in, {tensor.dtype} came out: where was it"
+                " converted?"
+            )
         if tensor.isnan().any() and all(x.isfinite().all() for x in ins):
-            got = f"the result {tuple(tensor.shape)} holds nan, its input did not"
-            raise Unsound(f"{got}: is 0 divided by 0 somewhere?")
+            raise Unsound(
+                f"the result {tuple(tensor.shape)} holds nan, its input did not: is 0"
+                " divided by 0 somewhere?"
+            )
 
 
 def where(error: Exception, answer: Any) -> str:
