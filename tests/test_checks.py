@@ -156,6 +156,17 @@ def test_what_is_wrong_whatever_was_asked_is_said(hint):
     assert re.search(hint, refusal("3.5", UNSOUND[hint]).hint)
 
 
+def test_an_input_that_an_answer_changed_is_put_back():
+    """Otherwise the next answer would be tried on what this one left."""
+
+    def spoiled(layer, x):
+        return x.fill_(torch.nan)
+
+    assert "was changed on the way" in refusal("4.4", spoiled).hint
+    mistake = judge_of("4.4").known()["channels-interleaved"]
+    assert refusal("4.4", mistake.answers[0]).mistake == "channels-interleaved"
+
+
 def test_a_layer_is_watched_like_a_function():
     class Doubles(torch.nn.Module):
         def __init__(self, drop_prob=0.0):

@@ -99,6 +99,7 @@ def sound(given: Any, before: list[Tensor], out: Any) -> None:
         if not torch.equal(now.isnan(), then.isnan()) or not torch.equal(
             now.nan_to_num(), then.nan_to_num()
         ):
+            now.data.copy_(then)  # the next trial needs it as it was
             raise Unsound(
                 f"the input {tuple(then.shape)} was changed on the way: work on a copy,"
                 " or with operations that return a new tensor"
