@@ -191,7 +191,7 @@ drop_path = exercise(
     right=DropPath,
     trial={
         "in went {right}, out {got}": lambda f: list(f(0.3)(images()).shape),
-        "of these are dropped: {got}": what_is_dropped,
+        "what is dropped at once are {got}, not single {right}": what_is_dropped,
         "dropout-of-numbers": torn,
         "drop_prob is 0.3, {got:.0%} were dropped": (
             lambda f: dead(f, images()).float().mean().item()
