@@ -13,11 +13,11 @@ from importlib import import_module
 import nbformat
 import pytest
 import torch
-from checks import stub
 from house import ROOT
 
 from course_vit.kit import checks
 from course_vit.kit.checks import EXERCISES, NotYet, check, judge_of
+from course_vit.kit.checks.judge import outcome
 
 LISTED = [
     import_module(f"checks.{path.stem}")
@@ -26,6 +26,11 @@ LISTED = [
 RIGHT = {n: answers for lesson in LISTED for n, answers in lesson.RIGHT.items()}
 WRONG = {n: answers for lesson in LISTED for n, answers in lesson.WRONG.items()}
 WRITTEN = ("implement", "faded", "fix")
+
+
+def stub(*_, **__):
+    """An exercise before anything is written."""
+    raise NotImplementedError
 
 
 def refusal(number, answer):
@@ -38,6 +43,16 @@ def refusal(number, answer):
 def test_right_answers_pass(number):
     for answer in (judge_of(number).right, *RIGHT.get(number, ())):
         assert check(number, answer) == f"ok {number}: {EXERCISES[number].title}"
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_right_answer_raises_only_what_an_exercise_asks_for(number):
+    """An error of another kind would be a fault of the trial, and ask for itself."""
+    judge = judge_of(number)
+    for trial in judge.trials:
+        got = outcome(trial, judge.right)
+        if isinstance(got, Exception):
+            assert type(got) in (ValueError, TypeError) or number == "13.1", trial
 
 
 def test_what_is_written_on_the_way_to_vit_is_right_in_three_styles():

@@ -173,6 +173,7 @@ WRONG = {
         ),
         (drops(three_names), "three-axes-assumed"),
         (Clamped, "nonsense-let-through"),
+        (drops(in_eval=lambda x, keep: x.half().float()), "in eval .* pass as it is"),
         (NoDefault, "a layer without a drop_prob raised TypeError"),
         (UnderAnotherName, r"attribute drop_prob.* expected 0\.25, got None"),
         (LoopsInEval, "but no image at all in eval .* raised RuntimeError"),
