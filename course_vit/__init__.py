@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # editors and type checkers read the names here
     from .deit import *
     from .encoder_block import *
+    from .kit.model_tools import *
     from .kit.models import *
     from .looking_inside import *
     from .multi_head_attention import *
@@ -34,6 +35,7 @@ else:  # Python looks for a name in these modules, in this order
         "t2t",
         "pretrained",
         "kit.models",
+        "kit.model_tools",
     )
 
     def _modules():

@@ -9,11 +9,13 @@ Letters: `b` images, `n` tokens, `d` width of a token.
 Printed from notebooks/05_encoder_block.ipynb: edit there, then `make export`.
 """
 
+from math import inf
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .multi_head_attention import MultiHeadAttention
-from .patch_embedding import check_sizes
+from .patch_embedding import check_range, check_sizes
 
 __all__ = [
     "Mlp",
@@ -38,12 +40,14 @@ class Mlp(nn.Module):
         drop: The probability of dropping a number after either layer in training.
 
     Raises:
-        ValueError: If a width is not a positive integer.
+        ValueError: If a width is not a positive integer, or `drop` is not between 0
+            and 1.
     """
 
     def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0) -> None:
         super().__init__()
         check_sizes(dim=dim, hidden_dim=hidden_dim)
+        check_range(0, 1, drop=drop)
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
@@ -73,14 +77,13 @@ class DropPath(nn.Module):
 
     def __init__(self, drop_prob: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= drop_prob <= 1.0:
-            raise ValueError(f"drop_prob must be between 0 and 1, got {drop_prob}")
+        check_range(0, 1, drop_prob=drop_prob)
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
         if self.drop_prob == 0.0 or not self.training:
             return x
-        one_per_image = x.new_ones(len(x), *[1] * (x.ndim - 1))
+        one_per_image = x.new_ones((x.shape[0],) + (1,) * (x.ndim - 1))
         return x * F.dropout(one_per_image, self.drop_prob)
 
 
@@ -99,10 +102,7 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
             integer.
     """
     check_sizes(depth=depth)
-    if not 0.0 <= drop_path_rate <= 1.0:
-        raise ValueError(
-            f"drop_path_rate must be between 0 and 1, got {drop_path_rate}"
-        )
+    check_range(0, 1, drop_path_rate=drop_path_rate)
     return [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
 
 
@@ -128,7 +128,8 @@ class Block(nn.Module):
             in torch's default and in T2T-ViT.
 
     Raises:
-        ValueError: If the attention, the MLP or `DropPath` refuses a size or a rate.
+        ValueError: If the attention, the MLP or `DropPath` refuses a size or a rate, or
+            `norm_eps` is not between 0 and 1.
     """
 
     def __init__(
@@ -143,6 +144,8 @@ class Block(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        check_range(0, 1, norm_eps=norm_eps)
+        check_range(0, inf, mlp_ratio=mlp_ratio)
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = MultiHeadAttention(
             dim=dim,

@@ -11,9 +11,10 @@ Printed from notebooks/04_multi_head_attention.ipynb: edit there, then `make exp
 
 from einops import rearrange
 from torch import Tensor, nn
+from torch.fx import wrap
 from torch.nn import functional as F
 
-from .patch_embedding import check_shape, check_sizes
+from .patch_embedding import check_range, check_shape, check_sizes
 from .self_attention import attention_weights
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
 
 
 # --- 4.3 The layer ---
+
+# `torch.fx` cannot look into these functions: it records each call as one step.
+_STEPS = wrap("rearrange"), wrap("check_shape")
 
 
 class MultiHeadAttention(nn.Module):
@@ -42,7 +46,8 @@ class MultiHeadAttention(nn.Module):
 
     Raises:
         ValueError: If `dim` is not a multiple of `num_heads`, a size is not a positive
-            integer, or the tokens do not have the shape `b n dim`.
+            integer, a probability is not between 0 and 1, or the tokens do not have the
+            shape `b n dim`.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(dim=dim, num_heads=num_heads)
+        check_range(0, 1, attn_drop=attn_drop, proj_drop=proj_drop)
         if dim % num_heads:
             raise ValueError(
                 "dim must be a positive multiple of num_heads, "

@@ -16,11 +16,13 @@ from operator import index
 
 from einops import rearrange
 from torch import Tensor, nn
+from torch.fx import wrap
 
 __all__ = [
     "check_sizes",
     "check_range",
     "check_shape",
+    "check_images",
     "as_pair",
     "patchify",
     "unpatchify",
@@ -72,9 +74,6 @@ def check_range(low: float, high: float, /, **numbers: float) -> None:
 def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
     """Refuse a tensor whose shape is not the expected one.
 
-    Layers check their inputs with this one function, so a tool that traces a model can
-    treat the check as a single step.
-
     Args:
         name: What the tensor holds, for the message.
         x: The tensor.
@@ -91,6 +90,33 @@ def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
         raise ValueError(f"expected {name} ({wanted}), got shape {got}")
 
 
+def check_images(
+    images: Tensor, in_chans: int, img_size: tuple[int | str, int | str]
+) -> None:
+    """Refuse images that a layer was not built for.
+
+    Args:
+        images: The images, `b c h w`.
+        in_chans: The number of channels of an image.
+        img_size: Height and width in pixels; a letter allows any size.
+
+    Raises:
+        TypeError: If the images are not a tensor of floating-point numbers.
+        ValueError: If the shape is a different one.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = getattr(images, "dtype", type(images).__name__)
+        raise TypeError(
+            f"images must be a tensor of floating-point numbers, got {got}; "
+            "divide pixels from 0 to 255 by 255"
+        )
+    check_shape("images", images, ("b", in_chans, *img_size))
+
+
+# `torch.fx` cannot look into these functions: it records each call as one step.
+_STEPS = wrap("rearrange"), wrap("check_images")
+
+
 def as_pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
     """Return a size as (height, width).
 
@@ -105,7 +131,7 @@ def as_pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
     if len(pair) != 2:
         raise ValueError(f"{name} must be one number or (height, width), got {size!r}")
     for side in pair:
-        check_sizes(**{name: side})
+        check_sizes(or_zero=False, **{name: side})
     return int(pair[0]), int(pair[1])
 
 
@@ -181,6 +207,7 @@ class PatchEmbedding(nn.Module):
     Raises:
         ValueError: If a side is not a multiple of the patch's side, a size is not a
             positive integer, or the images do not have the shape given here.
+        TypeError: If the images are not a tensor of floating-point numbers.
     """
 
     def __init__(
@@ -207,5 +234,5 @@ class PatchEmbedding(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        check_shape("images", images, ("b", self.in_chans, *self.img_size))
+        check_images(images, self.in_chans, self.img_size)
         return rearrange(self.proj(images), "b d gh gw -> b (gh gw) d")

@@ -33,8 +33,9 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
     """One row of waves per position, `n d`: even columns are sines, odd ones cosines.
 
     Columns 2i and 2i + 1 share the angle `position / 10000 ** (2i / dim)`. It is
-    computed in float64, and the table is returned in float32. Vaswani et al. 2017,
-    sec. 3.5; also the fixed table of T2T-ViT, where row 0 belongs to the class token.
+    computed in float64, and the table is returned in torch's default dtype. Vaswani et
+    al. 2017, sec. 3.5; also the fixed table of T2T-ViT, where row 0 belongs to the
+    class token.
 
     Args:
         num_positions: The number of rows, `n`.
@@ -48,7 +49,8 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
     column = torch.arange(dim)
     pair = (column - column % 2).double()
     angle = position[:, None] / 10_000 ** (pair / dim)
-    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+    table = torch.where(column % 2 == 0, angle.sin(), angle.cos())
+    return table.to(torch.get_default_dtype())
 
 
 # --- 2.5 The same idea, another table ---
@@ -74,7 +76,8 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
         raise ValueError(f"dim must hold a sine and a cosine, got {dim}")
     position = torch.arange(num_positions, dtype=torch.float64)
     angle = position[:, None] / torch.logspace(0, 4, dim // 2, dtype=torch.float64)
-    return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim % 2)).float()
+    table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim % 2))
+    return table.to(torch.get_default_dtype())
 
 
 # --- 2.7 Rows and columns ---
@@ -102,7 +105,8 @@ def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
     band = 10_000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     y, x = torch.meshgrid(torch.arange(gh), torch.arange(gw), indexing="ij")
     angle = torch.cat([y.reshape(-1, 1) * band, x.reshape(-1, 1) * band], dim=1)
-    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
+    table = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return table.to(torch.get_default_dtype())
 
 
 # --- 2.9 Another image size ---

@@ -13,12 +13,54 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "check_attention",
     "attention_weights",
     "attention",
 ]
 
 
 # --- 3.7 Who may look where ---
+
+
+def check_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> None:
+    """Refuse queries, keys and a mask that do not belong together.
+
+    Args:
+        q: The queries, `... n e`.
+        k: The keys, `... m e`.
+        mask: Where a query may look, boolean, `... n m`; None allows every key.
+
+    Raises:
+        TypeError: If the mask is not a boolean tensor.
+        ValueError: If the shapes do not belong together, or if there is no key.
+    """
+    got = f"q {tuple(q.shape)}, k {tuple(k.shape)}"
+    if q.ndim < 2 or k.ndim < 2 or q.shape[-1] == 0 or k.shape[-2] == 0:
+        raise ValueError(
+            f"expected q (..., n, e) and k (..., m, e), m and e above 0, got {got}"
+        )
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q and k must have the same width, got {got}")
+    try:
+        lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"q and k must agree before the last two axes, got {got}"
+        ) from None
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(
+            f"mask must be a boolean tensor, True where a query may look, got {kind}"
+        )
+    scores = (*lead, q.shape[-2], k.shape[-2])
+    try:
+        mask.expand(scores)
+    except RuntimeError:
+        raise ValueError(
+            f"mask must fit the scores {scores}, got {tuple(mask.shape)}"
+        ) from None
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -34,19 +76,13 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
             `nn.MultiheadAttention` it means the opposite.
 
     Raises:
-        TypeError: If the mask is not boolean.
-        ValueError: If queries and keys differ in width, or a query may look at nothing.
+        TypeError: If the mask is not a boolean tensor.
+        ValueError: If the shapes do not belong together (`check_attention`), or a query
+            may look at nothing.
     """
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(
-            f"q and k must have the same width, got {tuple(q.shape)}, {tuple(k.shape)}"
-        )
+    check_attention(q, k, mask)
     scores = torch.einsum("... n e, ... m e -> ... n m", q, k) * q.shape[-1] ** -0.5
     if mask is not None:
-        if mask.dtype != torch.bool:
-            raise TypeError(
-                f"mask must be boolean, True where a query may look, got {mask.dtype}"
-            )
         blocked = ~mask.any(dim=-1)
         if blocked.any():
             rows = blocked.nonzero()[:3].tolist()
@@ -73,7 +109,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 
     Raises:
         TypeError: The same as `attention_weights`.
-        ValueError: The same as `attention_weights`.
+        ValueError: The same as `attention_weights`, and if there is not one value per
+            key.
     """
     weights = attention_weights(q, k, mask)
+    if v.shape[-2:-1] != k.shape[-2:-1]:
+        raise ValueError(
+            f"expected one value per key, got k {tuple(k.shape)}, v {tuple(v.shape)}"
+        )
     return torch.einsum("... n m, ... m e -> ... n e", weights, v)

@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from einops import repeat
 from torch import Tensor, nn
+from torch.fx import wrap
 
 from .encoder_block import Block, drop_path_rates
-from .patch_embedding import PatchEmbedding
+from .patch_embedding import PatchEmbedding, check_range, check_sizes
 from .position_encoding import sincos_2d_encoding, sinusoid_encoding
 
 __all__ = [
     "position_table",
+    "linear_head",
     "init_weights",
     "Backbone",
     "VisionTransformer",
@@ -67,6 +69,20 @@ def position_table(
 # --- 6.3 Assembling ---
 
 
+def linear_head(embed_dim: int, num_classes: int) -> nn.Module:
+    """From features to class scores, `b d -> b num_classes`; no classes, no head.
+
+    Args:
+        embed_dim: The width of a token, `d`.
+        num_classes: The number of classes; 0 returns the features as they are.
+
+    Raises:
+        ValueError: If `num_classes` is neither 0 nor a positive integer.
+    """
+    check_sizes(or_zero=True, num_classes=num_classes)
+    return nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+
+
 def init_weights(model: nn.Module) -> None:
     """Draw every trainable weight anew.
 
@@ -86,6 +102,10 @@ def init_weights(model: nn.Module) -> None:
             is_kernel = parameter.ndim == 4
             std = parameter[0].numel() ** -0.5 if is_kernel else 0.02
             nn.init.trunc_normal_(parameter, std=std)
+
+
+# `torch.fx` cannot look into `repeat`: it records each call as one step.
+_STEPS = (wrap("repeat"),)
 
 
 class Backbone(nn.Module):
@@ -122,6 +142,8 @@ class Backbone(nn.Module):
         norm_eps: float,
     ) -> None:
         super().__init__()
+        check_range(0, 1, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate, norm_eps=norm_eps)
         self.add_module(self.stem_name, stem)
         self.grid_size, self.num_prefix_tokens = stem.grid_size, num_prefix_tokens
         cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -164,6 +186,12 @@ class Backbone(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles in place of this model."""
+        from course_vit.kit.model_tools import without_einops
+
+        return without_einops(self)
 
 
 class VisionTransformer(Backbone):
@@ -231,7 +259,7 @@ class VisionTransformer(Backbone):
             drop_path_rate=drop_path_rate,
             norm_eps=norm_eps,
         )
-        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head = linear_head(embed_dim, num_classes)
         init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -169,6 +169,9 @@ def test_images_of_a_batch_do_not_see_each_other(package):
     [
         (lambda p: p.Mlp(0, 4), "dim must be a positive integer, got 0"),
         (lambda p: p.Mlp(4, 0), "hidden_dim must be a positive integer, got 0"),
+        (lambda p: p.Mlp(4, 4, -0.1), "drop must be between 0 and 1, got -0.1"),
+        (lambda p: p.Block(4, 1, norm_eps=-1), "norm_eps must be .* 1, got -1"),
+        (lambda p: p.Block(4, 1, mlp_ratio=-1.0), "mlp_ratio must be .* inf, got -1.0"),
         (lambda p: p.DropPath(-0.1), "drop_prob must be between 0 and 1, got -0.1"),
         (lambda p: p.DropPath(1.1), "drop_prob must be between 0 and 1, got 1.1"),
         (

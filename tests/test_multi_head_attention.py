@@ -118,6 +118,15 @@ def test_the_only_parameters_are_those_of_the_published_checkpoints(package):
         ),
         (lambda p: p.MultiHeadAttention(0, 1), "dim must be a positive .*, got 0"),
         (lambda p: p.MultiHeadAttention(4, 0), "num_heads must be .*, got 0"),
+        (lambda p: p.MultiHeadAttention(8, 2.0), "num_heads must be .*, got 2.0"),
+        (
+            lambda p: p.MultiHeadAttention(8, 2, attn_drop=1.5),
+            "attn_drop must be between 0 and 1, got 1.5",
+        ),
+        (
+            lambda p: p.MultiHeadAttention(8, 2, proj_drop=float("nan")),
+            "proj_drop must be between 0 and 1, got nan",
+        ),
         (
             lambda p: p.MultiHeadAttention(12, 3)(torch.zeros(2, 5, 11)),
             r"expected tokens \(b, n, 12\), got shape \(2, 5, 11\)",

@@ -194,6 +194,10 @@ def test_resizing_keeps_constant_tables_and_returns_the_same_grid_untouched(
             "num_positions must be a positive integer, got 0",
         ),
         (
+            lambda p: p.sinusoid_encoding(2.5, 4),
+            "num_positions must be a positive integer, got 2.5",
+        ),
+        (
             lambda p: p.sinusoid_encoding(4, 0),
             "dim must be a positive integer, got 0",
         ),

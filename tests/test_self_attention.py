@@ -1,13 +1,17 @@
 """Lesson 3: every token looks at every token."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+
+import course_vit
 
 few = st.integers(1, 5)
 quick = settings(max_examples=25)
@@ -104,7 +108,7 @@ def test_large_scores_do_not_overflow(package):
     [
         (
             lambda p: p.attention_weights(torch.ones(2, 4), torch.ones(3, 5)),
-            r"q and k must have the same width, got \(2, 4\), \(3, 5\)",
+            r"q and k must have the same width, got q \(2, 4\), k \(3, 5\)",
         ),
         (
             lambda p: p.attention(*[torch.ones(2, 4)] * 3, mask=torch.eye(2) > 1),
@@ -118,6 +122,57 @@ def test_nonsense_is_refused(package, call, message):
 
 
 def test_a_mask_of_numbers_is_refused(package):
-    message = "mask must be boolean, True where a query may look, got torch.float32"
+    message = "mask must be a boolean tensor, True .* may look, got torch.float32"
     with pytest.raises(TypeError, match=message):
         package.attention_weights(torch.ones(2, 4), torch.ones(2, 4), torch.eye(2))
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (3, 4, 5), (2, 1, 1, 5)])
+def test_a_mask_may_lack_axes_or_repeat_them_as_in_torch_sdpa(package, shape):
+    q, k, v = random_qkv(2, 3, n=4, m=5, e=6)
+    mask = torch.ones(shape, dtype=torch.bool)
+    fused = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(package.attention(q, k, v, mask), fused, **close)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "message"),
+    [
+        ((4,), (4,), r"expected q \(..., n, e\) and k .*, got q \(4,\), k \(4,\)"),
+        ((2, 4), (4,), r"expected q .*, got q \(2, 4\), k \(4,\)"),
+        ((2, 0), (3, 0), r"m and e above 0, got q \(2, 0\), k \(3, 0\)"),
+        ((2, 4), (0, 4), r"m and e above 0, got q \(2, 4\), k \(0, 4\)"),
+        ((2, 4, 4), (3, 4, 4), r"agree before the last two axes, got q \(2, 4, 4\)"),
+    ],
+)
+def test_queries_and_keys_that_do_not_belong_together_are_refused(
+    package, q, k, message
+):
+    for refuse in (package.check_attention, course_vit.attention_weights):
+        with pytest.raises(ValueError, match=message):
+            refuse(torch.ones(q), torch.ones(k))
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (5, 4), (1, 4, 5), (1, 1, 1, 4, 5), (4, 0)])
+def test_a_mask_of_another_shape_is_refused(package, shape):
+    q, k, _ = random_qkv(n=4, m=5, e=6)
+    mask = torch.ones(shape, dtype=torch.bool)
+    message = re.escape(f"mask must fit the scores (4, 5), got {shape}")
+    for refuse in (package.check_attention, course_vit.attention_weights):
+        with pytest.raises(ValueError, match=message):
+            refuse(q, k, mask)
+
+
+@pytest.mark.parametrize("mask", [True, 1, [[True]], np.ones((4, 5), dtype=bool)])
+def test_a_mask_that_is_no_tensor_is_refused(package, mask):
+    q, k, _ = random_qkv(n=4, m=5, e=6)
+    for refuse in (package.check_attention, course_vit.attention_weights):
+        with pytest.raises(TypeError, match="mask must be a boolean tensor"):
+            refuse(q, k, mask)
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (6, 6), (5,), ()])
+def test_every_key_has_one_value(shape):
+    q, k, _ = random_qkv(n=4, m=5, e=6)
+    with pytest.raises(ValueError, match="expected one value per key"):
+        course_vit.attention(q, k, torch.ones(shape, dtype=torch.float64))

@@ -3,13 +3,16 @@
 import copy
 import io
 import math
+import re
 
-import einops
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+
+import course_vit
 
 few = st.integers(1, 3)
 quick = settings(max_examples=15)
@@ -286,18 +289,6 @@ def test_it_exports_for_any_batch(package, pool):
     torch.testing.assert_close(exported(more), model(more))
 
 
-@pytest.mark.parametrize("pool", POOLS)
-def test_it_can_be_traced_with_its_checks_as_single_steps(package, pool):
-    """`torch.fx` cannot follow einops or the checks of shapes, but can record them."""
-    model, images = small(package, pool=pool), random_images()
-    steps = (einops.rearrange, einops.repeat, package.check_shape)
-    graph = torch.fx.Tracer(autowrap_functions=steps).trace(model)
-    traced = torch.fx.GraphModule(model, graph)
-    assert torch.equal(traced(images), model(images))
-    with pytest.raises(ValueError, match="expected images"):
-        traced(images[:, :, 1:])
-
-
 def test_construction_and_forward_are_silent_and_leave_no_trace(package, capsys):
     model = small(package)
     before = {name: set(vars(module)) for name, module in model.named_modules()}
@@ -307,16 +298,54 @@ def test_construction_and_forward_are_silent_and_leave_no_trace(package, capsys)
     assert capsys.readouterr() == ("", "")
 
 
+def test_sizes_may_come_from_numpy(package):
+    sizes = {"img_size": np.int64(16), "patch_size": np.int64(8)}
+    counts = {"num_classes": np.int64(5), "depth": np.int64(1), "num_heads": np.int8(3)}
+    model = small(package, **sizes, **counts, embed_dim=np.int32(12))
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 5)
+
+
+NAN = float("nan")
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "values", "rule"),
     [
-        ({"pool": "max"}, "pool must be token or mean, got 'max'"),
-        (
-            {"position": "rope"},
-            "position must be learned, sinusoid, sincos_2d or none, got 'rope'",
-        ),
+        ("pool", ["max"], "token or mean"),
+        ("position", ["rope"], "learned, sinusoid, sincos_2d or none"),
+        ("img_size", [32.0, "32", NAN, None, 0], "a positive integer"),
+        ("img_size", [(3, 32, 32), (32,), []], r"one number or \(height, width\)"),
+        ("patch_size", [-8, 2.5, True], "a positive integer"),
+        ("in_chans", [0, 3.0], "a positive integer"),
+        ("num_classes", [-1, 10.0, None, NAN], "0 or a positive integer"),
+        ("embed_dim", [-8, 12.0], "a positive integer"),
+        ("depth", [0, 2.0, "2"], "a positive integer"),
+        ("num_heads", [0, 3.0], "a positive integer"),
+        ("mlp_ratio", [-1.0, NAN, math.inf, "4"], "between 0 and inf"),
+        ("drop_rate", [-0.1, 1.1, NAN, None], "between 0 and 1"),
+        ("attn_drop_rate", [-0.1, 1.1, NAN], "between 0 and 1"),
+        ("drop_path_rate", [-0.1, 1.1, NAN], "between 0 and 1"),
+        ("norm_eps", [-1, NAN, math.inf], "between 0 and 1"),
     ],
 )
-def test_nonsense_is_refused(package, options, message):
-    with pytest.raises(ValueError, match=message):
-        small(package, **options)
+def test_nonsense_is_refused_by_its_name(option, values, rule):
+    for value in values:
+        message = f"{option} must be {rule}, got {re.escape(repr(value))}"
+        with pytest.raises(ValueError, match=message):
+            small(course_vit, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 3, 16, 24, dtype=torch.uint8),
+        torch.zeros(1, 3, 16, 24, dtype=torch.int64),
+        np.zeros((1, 3, 16, 24)),
+        None,
+    ],
+    ids=["uint8", "int64", "numpy", "None"],
+)
+def test_images_must_be_floating_point(images):
+    message = "images must be a tensor of floating-point numbers, got .*; divide pixels"
+    with pytest.raises(TypeError, match=message):
+        small(course_vit)(images)

@@ -209,9 +209,10 @@ def course_texts() -> Sources:
     package = COURSE / "course_vit"
     texts = {path.stem: path.read_text("utf-8") for path in package.glob("[!_]*.py")}
     init = (package / "__init__.py").read_text("utf-8")
-    texts["__init__"] = init.replace("kit.models", "models")
-    models = (package / "kit" / "models.py").read_text("utf-8")
-    texts["models"] = models.replace("from ..", "from .")
+    texts["__init__"] = init.replace("kit.", "")
+    for name in ("models", "model_tools"):
+        text = (package / "kit" / f"{name}.py").read_text("utf-8")
+        texts[name] = text.replace("from ..", "from .")
     solutions = (package / "kit" / "solutions.py").read_text("utf-8")
     texts["exercises"] = solutions.replace("from course_vit.", "from .")
     return texts
