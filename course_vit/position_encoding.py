@@ -142,23 +142,27 @@ def resize_position_embedding(
             means a square.
 
     Raises:
-        ValueError: If the policy is unknown or the table does not fit its grid.
+        ValueError: If the policy is unknown, the table does not fit its grid, or a size
+            is not a positive integer.
     """
     if policy not in RESIZE_POLICIES:
         raise ValueError(
             f"policy must be one of {list(RESIZE_POLICIES)}, got {policy!r}"
         )
     check_shape("position", position, (1, "n", "d"))
-    rows = position.shape[1]
+    check_sizes(or_zero=True, num_prefix_tokens=num_prefix_tokens)
+    new_grid_size, rows = as_pair(grid_size, "grid_size"), position.shape[1]
     num_patches = rows - num_prefix_tokens
-    gh, gw = old_grid_size or (isqrt(max(num_patches, 0)),) * 2
-    if num_patches < 1 or gh * gw != num_patches:
+    gh, gw = as_pair(old_grid_size or isqrt(max(num_patches, 1)), "old_grid_size")
+    if gh * gw != num_patches:
         raise ValueError(
             f"position must have {num_prefix_tokens} + {gh} * {gw} rows, got {rows}"
         )
-    if (gh, gw) == tuple(grid_size):
+    if (gh, gw) == new_grid_size:
         return position
     prefix, grid = position[:, :num_prefix_tokens], position[:, num_prefix_tokens:]
     grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=gh, gw=gw)
-    grid = F.interpolate(grid, size=tuple(grid_size), **RESIZE_POLICIES[policy])
-    return torch.cat([prefix, rearrange(grid, "1 d gh gw -> 1 (gh gw) d")], dim=1)
+    wide = torch.promote_types(position.dtype, torch.float32)  # half has no bicubic
+    grid = F.interpolate(grid.to(wide), new_grid_size, **RESIZE_POLICIES[policy])
+    grid = rearrange(grid.to(position.dtype), "1 d gh gw -> 1 (gh gw) d")
+    return torch.cat([prefix, grid], dim=1)

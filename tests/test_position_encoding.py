@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+import course_vit
+from course_vit.position_encoding import RESIZE_POLICIES
+
 quick = settings(max_examples=25)
 ROUNDING = 1e-7  # float64 sines, stored in float32
 
@@ -186,6 +189,33 @@ def test_resizing_keeps_constant_tables_and_returns_the_same_grid_untouched(
     assert torch.equal(same, constant)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_tables_have_the_default_dtype_and_are_rounded_once(dtype):
+    tables = (
+        lambda: course_vit.sinusoid_encoding(300, 9),
+        lambda: course_vit.timing_signal(300, 9),
+        lambda: course_vit.sincos_2d_encoding((20, 30), 12),
+    )
+    usual = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        exact = [table() for table in tables]
+        torch.set_default_dtype(dtype)
+        for table, right in zip(tables, exact, strict=True):
+            assert torch.equal(table(), right.to(dtype))
+    finally:
+        torch.set_default_dtype(usual)
+
+
+@pytest.mark.parametrize("policy", RESIZE_POLICIES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_table_in_half_precision_is_stretched_in_float32(package, policy, dtype):
+    table = torch.randn(1, 5, 8).to(dtype)
+    single = package.resize_position_embedding(table.float(), (3, 4), policy=policy)
+    half = package.resize_position_embedding(table, (3, 4), policy=policy)
+    assert torch.equal(half, single.to(dtype))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -216,6 +246,24 @@ def test_resizing_keeps_constant_tables_and_returns_the_same_grid_untouched(
         (
             lambda p: p.sincos_2d_encoding((0, 2), 8),
             "grid_size must be a positive integer, got 0",
+        ),
+        (
+            lambda p: p.resize_position_embedding(torch.zeros(1, 5, 4), (3.0, 3)),
+            "grid_size must be a positive integer, got 3.0",
+        ),
+        (
+            lambda p: p.resize_position_embedding(
+                torch.zeros(1, 5, 4), 3, old_grid_size=(2.0, 2)
+            ),
+            "old_grid_size must be a positive integer, got 2.0",
+        ),
+        (
+            lambda p: p.resize_position_embedding(torch.zeros(1, 1, 4), 3),
+            r"position must have 1 \+ 1 \* 1 rows, got 1",
+        ),
+        (
+            lambda p: p.resize_position_embedding(torch.zeros(1, 5, 4), 3, -1),
+            "num_prefix_tokens must be 0 or a positive integer, got -1",
         ),
         (
             lambda p: p.resize_position_embedding(

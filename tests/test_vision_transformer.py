@@ -272,6 +272,22 @@ def test_it_runs_in_other_precisions(package, dtype):
     torch.testing.assert_close(out.float(), single(images), atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_it_is_built_in_the_default_dtype(dtype, position, pool):
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        model = small(course_vit, pool=pool, position=position)
+    finally:
+        torch.set_default_dtype(usual)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    scores = model(random_images().to(dtype))
+    assert scores.dtype == dtype
+    assert scores.isfinite().all()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_it_compiles_without_a_graph_break(package):
     model, images = small(package), random_images()
