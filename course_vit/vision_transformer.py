@@ -108,7 +108,16 @@ def init_weights(model: nn.Module) -> None:
 _STEPS = (wrap("repeat"),)
 
 
-class Backbone(nn.Module):
+class _Scriptable(nn.Module):
+    """What `torch.jit.script` compiles is the graph of the model, without einops."""
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        from course_vit.kit.model_tools import without_einops
+
+        return without_einops(self)
+
+
+class Backbone(_Scriptable):
     """From images to features, `b c h w -> b n d`; ViT, DeiT and T2T-ViT share it.
 
     A stem turns the image into tokens, prefix tokens go in front, positions are added,
@@ -143,14 +152,12 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         check_range(0, 1, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
-        check_range(0, 1, drop_path_rate=drop_path_rate, norm_eps=norm_eps)
         self.add_module(self.stem_name, stem)
-        self.grid_size, self.num_prefix_tokens = stem.grid_size, num_prefix_tokens
+        grid, prefix = stem.grid_size, num_prefix_tokens
+        self.grid_size, self.num_prefix_tokens = grid, prefix
         cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.cls_token = cls_token if num_prefix_tokens else None
-        self.pos_embed = position_table(
-            position, self.grid_size, num_prefix_tokens, embed_dim
-        )
+        self.cls_token = cls_token if prefix else None
+        self.pos_embed = position_table(position, grid, prefix, embed_dim)
         self.pos_drop = nn.Dropout(drop_rate)
         self.blocks = nn.ModuleList(
             Block(
@@ -186,12 +193,6 @@ class Backbone(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What `torch.jit.script` compiles in place of this model."""
-        from course_vit.kit.model_tools import without_einops
-
-        return without_einops(self)
 
 
 class VisionTransformer(Backbone):
