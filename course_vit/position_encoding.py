@@ -49,8 +49,8 @@ def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
     column = torch.arange(dim)
     pair = (column - column % 2).double()
     angle = position[:, None] / 10_000 ** (pair / dim)
-    table = torch.where(column % 2 == 0, angle.sin(), angle.cos())
-    return table.to(torch.get_default_dtype())
+    dtype = torch.get_default_dtype()
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).to(dtype)
 
 
 # --- 2.5 The same idea, another table ---
