@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import course_vit
+from course_vit.kit import model_tools
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,7 +104,7 @@ def test_the_package_offers_the_models_by_name():
 
 
 def public_names():
-    names = {"create_model", "list_models"}
+    names = {"create_model", "list_models", *model_tools.__all__}
     for path in MODULES:
         names |= {path.stem, *import_module(f"course_vit.{path.stem}").__all__}
     return names
