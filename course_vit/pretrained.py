@@ -11,6 +11,8 @@ Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
 
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isqrt, prod
 from typing import Any
@@ -22,16 +24,20 @@ from torch import Tensor, nn
 from .position_encoding import resize_position_embedding
 
 __all__ = [
-    "OUR_WORDS",
+    "OUR_NAMES",
     "NAMINGS",
+    "split_key",
     "rename_key",
     "fuse_qkv",
     "JAX_LAYOUTS",
     "from_jax",
+    "count_known",
     "recognise_naming",
     "convert_state_dict",
     "fit_positions",
+    "count_classes",
     "fit_head",
+    "fit_channels",
     "list_differences",
     "load_weights",
 ]
@@ -39,21 +45,20 @@ __all__ = [
 
 # --- 11.2 One model, many names ---
 
-OUR_WORDS = {
-    *("cls_token", "dist_token", "pos_embed", "patch_embed", "proj"),
-    *("blocks", "norm", "attn", "q", "k", "v", "qkv", "mlp", "fc"),
-    *("pre_logits", "head", "head_dist", "weight", "bias"),
-    *("tokens_to_token", "attention", "kqv", "w", "project"),  # lesson 10
-}
+OUR_NAMES = (
+    r"cls_token|dist_token|pos_embed|tokens_to_token\.[\w.]+"
+    r"|(patch_embed\.proj|norm|pre_logits\.fc|head|head_dist"
+    r"|blocks\.\d+\.(norm[12]|attn\.(q|k|v|qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+)
 
 NAMINGS: dict[str, dict[str, str]] = {
     "timm": {},
     "t2t": {},
     "torchvision": {
         "class_token": "cls_token",
-        "pos_embedding": "pos_embed",
+        "encoder.pos_embedding": "pos_embed",
         "conv_proj": "patch_embed.proj",
-        "layers.encoder_layer_": "blocks.",
+        "encoder.layers.encoder_layer_": "blocks.",
         "ln_1": "norm1",
         "self_attention.in_proj_": "attn.qkv.",
         "self_attention.out_proj": "attn.proj",
@@ -62,7 +67,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "mlp.3": "mlp.fc2",
         "mlp.linear_1": "mlp.fc1",  # in files from before version 0.13
         "mlp.linear_2": "mlp.fc2",
-        "ln.": "norm.",
+        "encoder.ln.": "norm.",
         "heads.pre_logits": "pre_logits.fc",
         "heads.head": "head",
         "heads.": "head.",  # if you have replaced them with one layer
@@ -77,7 +82,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "attention.k_proj": "attn.k",
         "attention.v_proj": "attn.v",
         "attention.o_proj": "attn.proj",
-        "layer.": "blocks.",  # from here on: version 4, and every published file
+        "encoder.layer.": "blocks.",  # from here on: version 4, all files
         "attention.attention.query": "attn.q",
         "attention.attention.key": "attn.k",
         "attention.attention.value": "attn.v",
@@ -94,9 +99,9 @@ NAMINGS: dict[str, dict[str, str]] = {
     },
     "jax": {
         "cls": "cls_token",
-        "posembed_input/pos_embedding": "pos_embed",
+        "Transformer/posembed_input/pos_embedding": "pos_embed",
         "embedding": "patch_embed.proj",
-        "encoderblock_": "blocks.",
+        "Transformer/encoderblock_": "blocks.",
         "LayerNorm_0": "norm1",
         "MultiHeadDotProductAttention_1/query": "attn.q",
         "MultiHeadDotProductAttention_1/key": "attn.k",
@@ -105,7 +110,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "LayerNorm_2": "norm2",
         "MlpBlock_3/Dense_0": "mlp.fc1",
         "MlpBlock_3/Dense_1": "mlp.fc2",
-        "encoder_norm": "norm",
+        "Transformer/encoder_norm": "norm",
         "pre_logits": "pre_logits.fc",
         "kernel": "weight",
         "scale": "weight",
@@ -113,24 +118,33 @@ NAMINGS: dict[str, dict[str, str]] = {
     },
 }
 
-_WRAPPER = r"((module|model|net|backbone|encoder|vit|deit)\.|opt/target/|Transformer/)*"
 
+def split_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
+    """Translate a key and cut it where our name begins, `key -> (wrapper, name)`.
 
-def rename_key(key: str, words: Mapping[str, str]) -> str | None:
-    """Translate a key of a file into our name; None if the result is not one of ours.
-
-    First the names of modules around the model (`module.`) and the mark of
-    `torch.compile` (`_orig_mod.`) are removed.
+    "net.blocks.0.norm1.bias" becomes ("net.", "blocks.0.norm1.bias"). A key that is not
+    known is all wrapper.
 
     Args:
         key: The key, as it is in the file.
         words: A table of `NAMINGS`: their words and ours, replaced in this order.
     """
-    name = re.sub(_WRAPPER, "", key.replace("_orig_mod.", ""), count=1)
+    name = re.sub(r"\b_\w+\.", "", key)  # marks of torch.compile and others
     for theirs, ours in words.items():
         name = name.replace(theirs, ours)
-    parts = set(re.sub(r"\.?\d+", "", name).split("."))
-    return name if parts <= OUR_WORDS else None
+    found = re.search(rf"\b({OUR_NAMES})$", name)
+    cut = found.start() if found else len(name)
+    return name[:cut], name[cut:]
+
+
+def rename_key(key: str, words: Mapping[str, str]) -> str | None:
+    """Translate a key of a file into our name; None if the result is not one of ours.
+
+    Args:
+        key: The key, as it is in the file.
+        words: A table of `NAMINGS` (`split_key`).
+    """
+    return split_key(key, words)[1] or None
 
 
 # --- 11.3 Three layers in one ---
@@ -207,6 +221,17 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
 # --- 11.5 All of it ---
 
 
+def count_known(keys: Iterable[str], words: Mapping[str, str]) -> Counter[str]:
+    """Count the keys that have a name of ours, separately for each wrapper.
+
+    Args:
+        keys: The keys of a file.
+        words: A table of `NAMINGS`.
+    """
+    split = (split_key(key, words) for key in keys)
+    return Counter(wrapper for wrapper, name in split if name)
+
+
 def recognise_naming(keys: Iterable[str]) -> str:
     """Find the naming whose table translates the most keys of a file into our names.
 
@@ -224,8 +249,7 @@ def recognise_naming(keys: Iterable[str]) -> str:
             " and after their projection, ours does not"
         )
     known = {
-        naming: sum(rename_key(key, words) is not None for key in keys)
-        for naming, words in NAMINGS.items()
+        naming: count_known(keys, words).total() for naming, words in NAMINGS.items()
     }
     best = max(known, key=known.__getitem__)
     if not known[best]:
@@ -239,34 +263,85 @@ def convert_state_dict(
     """Give published weights our names and axes, `{key: ...} -> {our key: ...}`.
 
     No number changes: keys are renamed, JAX's axes are rearranged, and queries, keys
-    and values are joined.
+    and values are joined. What is not part of the model is left out with a UserWarning:
+    anything beside it, and the decoder, mask token and head of a pretraining.
 
     Args:
         state_dict: The published weights under their own keys.
-        naming: The library that named them, a key of `NAMINGS`; None means that the
-            keys decide (`recognise_naming`).
+        naming: The library that must have named them, a key of `NAMINGS`; None means
+            any (`recognise_naming`).
 
     Raises:
-        ValueError: If the naming does not exist or cannot be recognised, if a key is
-            not in its table, if two keys mean the same tensor, or if `fuse_qkv` or
-            `from_jax` refuses a tensor.
+        TypeError: If it is not a dictionary of tensors by their names.
+        ValueError: If the naming does not exist, is a different one or cannot be
+            recognised, if a key of the model is not in its table, if two keys mean the
+            same tensor, or if a tensor is sparse, quantised or without numbers, or is
+            refused by `fuse_qkv` or `from_jax`.
     """
-    if naming is None:
-        naming = recognise_naming(state_dict)
-    if naming not in NAMINGS:
+    _check_tensors(state_dict)
+    if naming not in (None, *NAMINGS):
         raise ValueError(f"naming must be one of {list(NAMINGS)}, got {naming!r}")
-    names = {key: rename_key(key, NAMINGS[naming]) for key in state_dict}
-    if unknown := [key for key, name in names.items() if name is None]:
+    best = recognise_naming(state_dict)
+    naming = naming or best
+    if NAMINGS[naming] != NAMINGS[best]:
+        raise ValueError(f"these keys are in the naming {best!r}, not in {naming!r}")
+    names = _names_in_the_model(state_dict, NAMINGS[naming])
+    if unknown := [key for key, name in names.items() if not name]:
         raise ValueError(
             f"these keys are not in the naming {naming!r}: {_some(unknown)}"
-            f" ({len(unknown)} of {len(names)} keys); is it a different model?"
+            f" ({len(unknown)} of {len(state_dict)} keys); is it a different model?"
         )
     found = list(names.values())
     if twice := [key for key, name in names.items() if found.count(name) > 1]:
         raise ValueError(f"these keys mean the same tensors: {_some(twice)}; keep one")
+    if left := [key for key in state_dict if key not in names]:
+        said = f"left out, since our classifier does not have them: {_some(left)}"
+        warnings.warn(said, UserWarning, stacklevel=2)
     return fuse_qkv(
-        {str(names[key]): from_jax(key, tensor) for key, tensor in state_dict.items()}
+        {name: from_jax(key, state_dict[key]) for key, name in names.items()}
     )
+
+
+def _names_in_the_model(
+    keys: Iterable[str], words: Mapping[str, str]
+) -> dict[str, str]:
+    """Our names of the keys behind the wrapper with most known keys, "" if unknown.
+
+    A key behind an outer wrapper belongs to the model, too, like the `head` of a class
+    around a `backbone`. Two models of one size are both kept: their keys mean the same.
+    """
+    keys, names = list(keys), {}
+    known = count_known(keys, words)
+    place = max(known, key=lambda wrapper: (known[wrapper], len(wrapper)), default="")
+    for key in keys:
+        wrapper, name = split_key(key, words)
+        pretraining = re.match(r"head\.|.*(mask_token|decoder)", wrapper[len(place) :])
+        if known[wrapper] and (
+            place.startswith(wrapper) or known[wrapper] == known[place]
+        ):
+            names[key] = name
+        elif wrapper.startswith(place) and not pretraining:
+            names[key] = ""
+    return names
+
+
+def _check_tensors(state_dict: Any) -> None:
+    """Refuse what is not a dictionary of tensors with numbers, by their names."""
+    if not isinstance(state_dict, Mapping):
+        got = type(state_dict).__name__
+        raise TypeError(f"expected a dictionary of tensors by their names, got {got}")
+    for key, tensor in state_dict.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"expected tensors by their names, got {key!r} and a"
+                f" {type(tensor).__name__}: torch.from_numpy makes tensors of arrays"
+            )
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            kind = "quantised" if tensor.is_quantized else tensor.layout
+            raise ValueError(
+                f"{key} must be a plain tensor with numbers, got one that is"
+                f" {'on meta' if tensor.is_meta else kind}"
+            )
 
 
 def _some(names: list[str]) -> str:
@@ -318,6 +393,11 @@ def fit_positions(
 _HEAD = ("head.", "head_dist.", "pre_logits.")
 
 
+def count_classes(weights: Mapping[str, Tensor]) -> int:
+    """Count the classes of a head, its rows; 0 if there is no head."""
+    return sum(weights["head.weight"].shape[:1]) if "head.weight" in weights else 0
+
+
 def fit_head(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
@@ -331,8 +411,8 @@ def fit_head(
         weights: Converted weights.
         ours: The state dict of the model.
     """
-    here, there = (len(state.get("head.weight", ())) for state in (ours, weights))
-    if here == there > 0:
+    here, there = count_classes(ours), count_classes(weights)
+    if here == there > 0 or (not there and "head.weight" in weights):
         return dict(weights), []
     body = {key: tensor for key, tensor in weights.items() if not key.startswith(_HEAD)}
     fresh = {key: tensor for key, tensor in ours.items() if key.startswith(_HEAD)}
@@ -343,6 +423,24 @@ def fit_head(
     return body | fresh, [said] if fresh else []
 
 
+def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
+    """Fit a patch kernel for colours to other channels, `d 3 h w -> d c h w`.
+
+    The rule is timm's: one channel gets the sum of the three, any other number gets
+    them in turn, times 3 / c. A kernel that is not for three channels is returned as it
+    is.
+
+    Args:
+        kernel: The weight of the patch embedding.
+        in_chans: The number of channels `c` of the model.
+    """
+    if kernel.ndim != 4 or kernel.shape[1] != 3 or in_chans == 3:
+        return kernel
+    if in_chans == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel[:, torch.arange(in_chans) % 3] * (3 / in_chans)
+
+
 # --- 11.8 Nothing random in silence ---
 
 
@@ -350,6 +448,8 @@ def list_differences(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> list[str]:
     """List what is missing, unexpected, misshaped or not a finite float, a line each.
+
+    A number counts as finite if it is finite in the dtype of the model.
 
     Args:
         weights: Converted weights.
@@ -368,7 +468,11 @@ def list_differences(
             for key, t in weights.items()
             if not t.is_floating_point()
         ],
-        "not finite": [key for key, t in weights.items() if not t.isfinite().all()],
+        "not finite": [
+            key
+            for key, t in weights.items()
+            if not t.to(ours.get(key, t).dtype).isfinite().all()
+        ],
     }
     return [f"{what}: {_some(names)}" for what, names in found.items() if names]
 
@@ -379,7 +483,7 @@ def load_weights(
     policy: str = "timm",
     old_grid_size: tuple[int, int] | None = None,
 ) -> list[str]:
-    """Load converted weights into a model of any image size and number of classes.
+    """Load converted weights into a model of any image size, channels and classes.
 
     Returns a list with one sentence if a head for different classes is newly
     initialised, otherwise an empty list. If an error is raised, the model is unchanged.
@@ -392,15 +496,19 @@ def load_weights(
             None as in `fit_positions`.
 
     Raises:
+        TypeError: If `state_dict` is not a dictionary of tensors by their names.
         ValueError: If the positions cannot be stretched, or if anything else does not
             fit; the message names it.
     """
+    _check_tensors(state_dict)
     ours = model.state_dict()
     weights, said = fit_head(state_dict, ours)
     if "pos_embed" in weights:
         weights["pos_embed"] = fit_positions(
             weights["pos_embed"], model, policy=policy, old_grid_size=old_grid_size
         )
+    if (kernel := "patch_embed.proj.weight") in weights.keys() & ours.keys():
+        weights[kernel] = fit_channels(weights[kernel], ours[kernel].shape[1])
     if differences := list_differences(weights, ours):
         raise ValueError(
             f"the weights do not fit: {'; '.join(differences)}; build the model that"
