@@ -450,14 +450,14 @@ def read_weights(
         )
     if len(chosen) > 1 and len(averages) != 1:
         raise WeightsError(
-            f"{path} holds several models: choose one of {chosen}, with"
+            f"{path} holds several models, {chosen}: choose one, as in"
             f" entry={chosen[0]!r}"
         )
     if len(chosen) > 1:
         chosen.remove(averages[0])
         warnings.warn(
-            f"{path} holds several models and the average {averages[0]!r} was taken:"
-            f" choose another of {[*averages, *chosen]} with entry={chosen[0]!r}",
+            f"{path} holds several models, {[*averages, *chosen]}, and the average"
+            f" {averages[0]!r} was taken: for another, pass entry={chosen[0]!r}",
             UserWarning,
             stacklevel=2,
         )
