@@ -196,8 +196,8 @@ JAX_LAYOUTS = {
 def from_jax(key: str, tensor: Tensor) -> Tensor:
     """Rearrange a tensor from JAX's order of axes to torch's, `... i o -> o i ...`.
 
-    JAX multiplies from the other side, gives heads an axis of their own and puts
-    channels last.
+    JAX stores inputs before outputs, gives heads an axis of their own and puts channels
+    last.
 
     Args:
         key: The key in JAX's file, which decides the order of the axes. Keys of other
