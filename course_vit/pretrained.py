@@ -11,8 +11,6 @@ Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
 
 import re
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isqrt, prod
 from typing import Any
@@ -26,16 +24,13 @@ from .position_encoding import resize_position_embedding
 __all__ = [
     "OUR_NAMES",
     "NAMINGS",
-    "split_key",
     "rename_key",
     "fuse_qkv",
     "JAX_LAYOUTS",
     "from_jax",
-    "count_known",
     "recognise_naming",
     "convert_state_dict",
     "fit_positions",
-    "count_classes",
     "fit_head",
     "fit_channels",
     "list_differences",
@@ -119,11 +114,11 @@ NAMINGS: dict[str, dict[str, str]] = {
 }
 
 
-def split_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
-    """Translate a key and cut it where our name begins, `key -> (wrapper, name)`.
+def rename_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
+    """Translate a key of a file and cut it where our name begins.
 
-    "net.blocks.0.norm1.bias" becomes ("net.", "blocks.0.norm1.bias"). A key that is not
-    known is all wrapper.
+    Returns the wrapper and the name: "net.blocks.0.norm1.bias" becomes ("net.",
+    "blocks.0.norm1.bias"). The name of a key that is not known is "".
 
     Args:
         key: The key, as it is in the file.
@@ -132,19 +127,8 @@ def split_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
     name = re.sub(r"\b_\w+\.", "", key)  # marks of torch.compile and others
     for theirs, ours in words.items():
         name = name.replace(theirs, ours)
-    found = re.search(rf"\b({OUR_NAMES})$", name)
-    cut = found.start() if found else len(name)
-    return name[:cut], name[cut:]
-
-
-def rename_key(key: str, words: Mapping[str, str]) -> str | None:
-    """Translate a key of a file into our name; None if the result is not one of ours.
-
-    Args:
-        key: The key, as it is in the file.
-        words: A table of `NAMINGS` (`split_key`).
-    """
-    return split_key(key, words)[1] or None
+    found = re.fullmatch(rf"(((?!blocks\.)[^.]+\.)*?)({OUR_NAMES})", name)
+    return (found[1], found[3]) if found else (name, "")
 
 
 # --- 11.3 Three layers in one ---
@@ -221,17 +205,6 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
 # --- 11.5 All of it ---
 
 
-def count_known(keys: Iterable[str], words: Mapping[str, str]) -> Counter[str]:
-    """Count the keys that have a name of ours, separately for each wrapper.
-
-    Args:
-        keys: The keys of a file.
-        words: A table of `NAMINGS`.
-    """
-    split = (split_key(key, words) for key in keys)
-    return Counter(wrapper for wrapper, name in split if name)
-
-
 def recognise_naming(keys: Iterable[str]) -> str:
     """Find the naming whose table translates the most keys of a file into our names.
 
@@ -248,11 +221,12 @@ def recognise_naming(keys: Iterable[str]) -> str:
             "a vit-pytorch checkpoint does not fit: its model normalises patches before"
             " and after their projection, ours does not"
         )
-    known = {
-        naming: count_known(keys, words).total() for naming, words in NAMINGS.items()
-    }
-    best = max(known, key=known.__getitem__)
-    if not known[best]:
+
+    def known(naming: str) -> int:
+        return sum(rename_key(key, NAMINGS[naming])[1] != "" for key in keys)
+
+    best = max(NAMINGS, key=known)
+    if not known(best):
         raise ValueError(f"no naming of {list(NAMINGS)} has these keys: {_some(keys)}")
     return best
 
@@ -263,85 +237,49 @@ def convert_state_dict(
     """Give published weights our names and axes, `{key: ...} -> {our key: ...}`.
 
     No number changes: keys are renamed, JAX's axes are rearranged, and queries, keys
-    and values are joined. What is not part of the model is left out with a UserWarning:
-    anything beside it, and the decoder, mask token and head of a pretraining.
+    and values are joined.
 
     Args:
         state_dict: The published weights under their own keys.
-        naming: The library that must have named them, a key of `NAMINGS`; None means
-            any (`recognise_naming`).
+        naming: The library that named them, a key of `NAMINGS`; None means that the
+            keys decide (`recognise_naming`).
 
     Raises:
         TypeError: If it is not a dictionary of tensors by their names.
-        ValueError: If the naming does not exist, is a different one or cannot be
-            recognised, if a key of the model is not in its table, if two keys mean the
-            same tensor, or if a tensor is sparse, quantised or without numbers, or is
-            refused by `fuse_qkv` or `from_jax`.
+        ValueError: If the naming does not exist or cannot be recognised, if a key is
+            not in its table, if two keys mean the same tensor, or if a tensor is
+            sparse, quantised or without numbers, or is refused by `fuse_qkv` or
+            `from_jax`.
     """
     _check_tensors(state_dict)
-    if naming not in (None, *NAMINGS):
+    if naming is None:
+        naming = recognise_naming(state_dict)
+    if naming not in NAMINGS:
         raise ValueError(f"naming must be one of {list(NAMINGS)}, got {naming!r}")
-    best = recognise_naming(state_dict)
-    naming = naming or best
-    if NAMINGS[naming] != NAMINGS[best]:
-        raise ValueError(f"these keys are in the naming {best!r}, not in {naming!r}")
-    names = _names_in_the_model(state_dict, NAMINGS[naming])
+    names = {key: rename_key(key, NAMINGS[naming])[1] for key in state_dict}
     if unknown := [key for key, name in names.items() if not name]:
         raise ValueError(
             f"these keys are not in the naming {naming!r}: {_some(unknown)}"
-            f" ({len(unknown)} of {len(state_dict)} keys); is it a different model?"
+            f" ({len(unknown)} of {len(names)} keys); is it a different model?"
         )
     found = list(names.values())
     if twice := [key for key, name in names.items() if found.count(name) > 1]:
         raise ValueError(f"these keys mean the same tensors: {_some(twice)}; keep one")
-    if left := [key for key in state_dict if key not in names]:
-        said = f"left out, since our classifier does not have them: {_some(left)}"
-        warnings.warn(said, UserWarning, stacklevel=2)
     return fuse_qkv(
-        {name: from_jax(key, state_dict[key]) for key, name in names.items()}
+        {names[key]: from_jax(key, tensor) for key, tensor in state_dict.items()}
     )
-
-
-def _names_in_the_model(
-    keys: Iterable[str], words: Mapping[str, str]
-) -> dict[str, str]:
-    """Our names of the keys behind the wrapper with most known keys, "" if unknown.
-
-    A key behind an outer wrapper belongs to the model, too, like the `head` of a class
-    around a `backbone`. Two models of one size are both kept: their keys mean the same.
-    """
-    keys, names = list(keys), {}
-    known = count_known(keys, words)
-    place = max(known, key=lambda wrapper: (known[wrapper], len(wrapper)), default="")
-    for key in keys:
-        wrapper, name = split_key(key, words)
-        pretraining = re.match(r"head\.|.*(mask_token|decoder)", wrapper[len(place) :])
-        if known[wrapper] and (
-            place.startswith(wrapper) or known[wrapper] == known[place]
-        ):
-            names[key] = name
-        elif wrapper.startswith(place) and not pretraining:
-            names[key] = ""
-    return names
 
 
 def _check_tensors(state_dict: Any) -> None:
     """Refuse what is not a dictionary of tensors with numbers, by their names."""
     if not isinstance(state_dict, Mapping):
-        got = type(state_dict).__name__
-        raise TypeError(f"expected a dictionary of tensors by their names, got {got}")
+        raise TypeError(f"expected a dictionary of tensors, got {type(state_dict)}")
     for key, tensor in state_dict.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"expected tensors by their names, got {key!r} and a"
-                f" {type(tensor).__name__}: torch.from_numpy makes tensors of arrays"
-            )
+            raise TypeError(f"expected names and tensors, got {key!r}: {type(tensor)}")
         if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-            kind = "quantised" if tensor.is_quantized else tensor.layout
-            raise ValueError(
-                f"{key} must be a plain tensor with numbers, got one that is"
-                f" {'on meta' if tensor.is_meta else kind}"
-            )
+            got = f"{tensor.layout} {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{key} must be a plain tensor with numbers, got {got}")
 
 
 def _some(names: list[str]) -> str:
@@ -393,11 +331,6 @@ def fit_positions(
 _HEAD = ("head.", "head_dist.", "pre_logits.")
 
 
-def count_classes(weights: Mapping[str, Tensor]) -> int:
-    """Count the classes of a head, its rows; 0 if there is no head."""
-    return sum(weights["head.weight"].shape[:1]) if "head.weight" in weights else 0
-
-
 def fit_head(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
@@ -411,7 +344,8 @@ def fit_head(
         weights: Converted weights.
         ours: The state dict of the model.
     """
-    here, there = count_classes(ours), count_classes(weights)
+    heads = (state.get("head.weight", torch.empty(0)) for state in (ours, weights))
+    here, there = (sum(head.shape[:1]) for head in heads)
     if here == there > 0 or (not there and "head.weight" in weights):
         return dict(weights), []
     body = {key: tensor for key, tensor in weights.items() if not key.startswith(_HEAD)}
@@ -449,7 +383,7 @@ def list_differences(
 ) -> list[str]:
     """List what is missing, unexpected, misshaped or not a finite float, a line each.
 
-    A number counts as finite if it is finite in the dtype of the model.
+    A number is finite if it is finite in float32.
 
     Args:
         weights: Converted weights.
@@ -468,11 +402,7 @@ def list_differences(
             for key, t in weights.items()
             if not t.is_floating_point()
         ],
-        "not finite": [
-            key
-            for key, t in weights.items()
-            if not t.to(ours.get(key, t).dtype).isfinite().all()
-        ],
+        "not finite": [k for k, t in weights.items() if not t.float().isfinite().all()],
     }
     return [f"{what}: {_some(names)}" for what, names in found.items() if names]
 

@@ -12,6 +12,7 @@ import os
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -26,10 +27,8 @@ from ..deit import DEIT_SIZES, DISTILLED_SIZES
 from ..pretrained import (
     NAMINGS,
     convert_state_dict,
-    count_classes,
-    count_known,
     recognise_naming,
-    split_key,
+    rename_key,
 )
 from ..t2t import T2T_SIZES
 from ..vision_transformer import VIT_SIZES
@@ -236,7 +235,9 @@ def load_set(
         how = replace(
             how,
             naming=naming,
-            classes=count_classes(tensors),
+            classes=sum(tensors["head.weight"].shape[:1])
+            if "head.weight" in tensors
+            else 0,
             num_heads=heads[0] if heads else None,
             **_OF_FILES[naming],
         )
@@ -424,10 +425,11 @@ def read_weights(
     wrong, the file is deleted.
 
     A training script saves more than the weights: they are the dictionary, however
-    deep, with the most keys that `convert_state_dict` knows. If there are several
-    models, `entry` chooses one by its place, for example "model" or "teacher.backbone".
-    Without it, an average is taken if there is just one (`model_ema`), as timm does,
-    with a UserWarning.
+    deep, and behind the wrapper with the most known keys (`rename_key`). If there are
+    several models, `entry` chooses one by its place, for example "model" or
+    "teacher.backbone". Without it an average (`model_ema`) is taken, like in timm. A
+    UserWarning says so, and what of the dictionary was left out: what is beside the
+    model, and the decoder, mask token and head of a pretraining.
 
     Raises WeightsError for a file that is missing, damaged, holds more than tensors
     (nothing in it is executed), or holds several models of which none was chosen.
@@ -435,7 +437,7 @@ def read_weights(
     content, *parts = [_read(f, checksum) for f in _files(Path(path).expanduser())]
     for part in parts:
         content = {**content, **part}
-    models = _models(content)
+    models = {model.place: model for model in _models(content)}
     if not models:
         got = type(content).__name__
         raise WeightsError(
@@ -461,7 +463,16 @@ def read_weights(
             UserWarning,
             stacklevel=2,
         )
-    return models[[*averages, *chosen][0]]
+    model = models[[*averages, *chosen][0]]
+    if model.left:
+        more = f" and {len(model.left) - 8} more" if len(model.left) > 8 else ""
+        warnings.warn(
+            f"{path}: left out, since they are not part of a classifier:"
+            f" {', '.join(model.left[:8])}{more}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return model.tensors
 
 
 _KINDS = (".safetensors", ".npz", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".index.json")
@@ -510,37 +521,67 @@ def _read(path: Path, checksum: str) -> Any:
         raise _refusal(path, error) from error
 
 
-def _models(content: Any) -> dict[str, dict[str, Tensor]]:
-    """Find the models in what was saved, each by its place, with its tensors.
-
-    A model has at least half as many known keys as the best of them. If no key is
-    known, the largest dictionary is all there is.
-    """
-    found = list(_candidates(content))
-    most = max((known for _, known, _ in found), default=0)
-    if found and not most:
-        return {"": max((tensors for _, _, tensors in found), key=len)}
-    return {place: tensors for place, known, tensors in found if 2 * known >= most}
-
-
-def _candidates(content: Any) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
-    """Each place where a model may be, how many keys of it are known, and its tensors.
+class _Model(NamedTuple):
+    """A model in a file: its place, known keys, tensors, and keys that were left out.
 
     A place is made of the keys of nested dictionaries and of the wrapper in a flat one,
-    like "state_dict.teacher.backbone". Two patch embeddings are two models.
+    like "state_dict.teacher.backbone".
     """
-    for outer, tensors in _dictionaries(content):
-        words = max(NAMINGS.values(), key=lambda w: count_known(tensors, w).total())
-        known = count_known(tensors, words)
-        split = {key: split_key(key, words) for key in tensors}
-        starts = ("patch_embed.proj.weight", "tokens_to_token.project.weight")
-        inner = [wrapper for wrapper, name in split.values() if name in starts]
-        inner = [w for w in inner if sum(i.startswith(w) for i in inner) == 1]
-        for wrapper in inner or [max(known, key=known.__getitem__, default="")]:
-            others = tuple(w for w in inner if w != wrapper)
-            own = [key for key in tensors if not split[key][0].startswith(others)]
-            place = ".".join([*outer, wrapper]).strip(".")
-            yield place, known[wrapper], {key: tensors[key] for key in own}
+
+    place: str
+    known: int
+    tensors: dict[str, Tensor]
+    left: list[str]
+
+
+def _models(content: Any) -> list[_Model]:
+    """Find the models in what was saved.
+
+    Each has at least half as many known keys as the best of them. If no key is known,
+    the largest dictionary is taken.
+    """
+    found = [
+        model
+        for place, tensors in _dictionaries(content)
+        for model in _models_side_by_side(place, tensors)
+    ]
+    most = max((model.known for model in found), default=0)
+    if found and not most:
+        return [max(found, key=lambda model: len(model.tensors))]
+    return [model for model in found if 2 * model.known >= most]
+
+
+def _models_side_by_side(
+    outer: list[str], tensors: dict[str, Tensor]
+) -> Iterator[_Model]:
+    """Each model in one dictionary: one for each wrapper around a patch embedding.
+
+    Keys behind an outer wrapper belong to it, too, like the `head` of a class around a
+    `backbone`. So does an unknown key inside, since it may be a layer that counts.
+    """
+    by_naming = [{key: rename_key(key, w) for key in tensors} for w in NAMINGS.values()]
+    split = max(
+        by_naming, key=lambda split: sum(name != "" for _, name in split.values())
+    )
+    known = Counter(wrapper for wrapper, name in split.values() if name)
+    starts = ("patch_embed.proj.weight", "tokens_to_token.project.weight")
+    inner = [wrapper for wrapper, name in split.values() if name in starts]
+    inner = [w for w in inner if sum(i.startswith(w) for i in inner) == 1]
+    if not inner:
+        yield _Model(".".join(outer), sum(known.values()), tensors, [])
+    for wrapper in inner:
+        others = tuple(w for w in inner if w != wrapper)
+        own, left = {}, []
+        for key, (place, name) in split.items():
+            inside = place.startswith(wrapper) and not re.match(
+                r"head\.|.*(mask_token|decoder)", place[len(wrapper) :]
+            )
+            if inside or (name and wrapper.startswith(place)):
+                own[key] = tensors[key]
+            elif not place.startswith(others):
+                left.append(key)
+        place = ".".join([*outer, wrapper]).strip(".")
+        yield _Model(place, known[wrapper], own, left)
 
 
 def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
