@@ -285,13 +285,15 @@ def test_a_pretraining_of_transformers_leaves_a_fresh_head(
     assert said.startswith("head.weight, head.bias are newly initialised")
 
 
-def test_a_class_around_a_backbone_may_have_the_head(package, left_out):
+def test_a_class_around_a_backbone_may_have_the_head(package, left_out, tmp_path):
     state = ours(package).state_dict()
     around = {
         key if key.startswith("head.") else f"backbone.{key}": tensor
         for key, tensor in state.items()
     }
     assert package.convert_state_dict(around).keys() == state.keys()
+    torch.save(around, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").keys() == around.keys()
     renamed = {key.replace("head.", "fc."): tensor for key, tensor in around.items()}
     converted, left = left_out(renamed)
     assert left == ["fc.weight", "fc.bias"]
