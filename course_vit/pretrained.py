@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .position_encoding import resize_position_embedding
 
 __all__ = [
-    "OUR_WORDS",
+    "OUR_NAMES",
     "NAMINGS",
     "rename_key",
     "fuse_qkv",
@@ -32,6 +32,7 @@ __all__ = [
     "convert_state_dict",
     "fit_positions",
     "fit_head",
+    "fit_channels",
     "list_differences",
     "load_weights",
 ]
@@ -39,21 +40,20 @@ __all__ = [
 
 # --- 11.2 One model, many names ---
 
-OUR_WORDS = {
-    *("cls_token", "dist_token", "pos_embed", "patch_embed", "proj"),
-    *("blocks", "norm", "attn", "q", "k", "v", "qkv", "mlp", "fc"),
-    *("pre_logits", "head", "head_dist", "weight", "bias"),
-    *("tokens_to_token", "attention", "kqv", "w", "project"),  # lesson 10
-}
+OUR_NAMES = (
+    r"cls_token|dist_token|pos_embed|tokens_to_token\.[\w.]+"
+    r"|(patch_embed\.proj|norm|pre_logits\.fc|head|head_dist"
+    r"|blocks\.\d+\.(norm[12]|attn\.(q|k|v|qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+)
 
 NAMINGS: dict[str, dict[str, str]] = {
     "timm": {},
     "t2t": {},
     "torchvision": {
         "class_token": "cls_token",
-        "pos_embedding": "pos_embed",
+        "encoder.pos_embedding": "pos_embed",
         "conv_proj": "patch_embed.proj",
-        "layers.encoder_layer_": "blocks.",
+        "encoder.layers.encoder_layer_": "blocks.",
         "ln_1": "norm1",
         "self_attention.in_proj_": "attn.qkv.",
         "self_attention.out_proj": "attn.proj",
@@ -62,7 +62,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "mlp.3": "mlp.fc2",
         "mlp.linear_1": "mlp.fc1",  # in files from before version 0.13
         "mlp.linear_2": "mlp.fc2",
-        "ln.": "norm.",
+        "encoder.ln.": "norm.",
         "heads.pre_logits": "pre_logits.fc",
         "heads.head": "head",
         "heads.": "head.",  # if you have replaced them with one layer
@@ -77,7 +77,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "attention.k_proj": "attn.k",
         "attention.v_proj": "attn.v",
         "attention.o_proj": "attn.proj",
-        "layer.": "blocks.",  # from here on: version 4, and every published file
+        "encoder.layer.": "blocks.",  # from here on: version 4, all files
         "attention.attention.query": "attn.q",
         "attention.attention.key": "attn.k",
         "attention.attention.value": "attn.v",
@@ -94,9 +94,9 @@ NAMINGS: dict[str, dict[str, str]] = {
     },
     "jax": {
         "cls": "cls_token",
-        "posembed_input/pos_embedding": "pos_embed",
+        "Transformer/posembed_input/pos_embedding": "pos_embed",
         "embedding": "patch_embed.proj",
-        "encoderblock_": "blocks.",
+        "Transformer/encoderblock_": "blocks.",
         "LayerNorm_0": "norm1",
         "MultiHeadDotProductAttention_1/query": "attn.q",
         "MultiHeadDotProductAttention_1/key": "attn.k",
@@ -105,7 +105,7 @@ NAMINGS: dict[str, dict[str, str]] = {
         "LayerNorm_2": "norm2",
         "MlpBlock_3/Dense_0": "mlp.fc1",
         "MlpBlock_3/Dense_1": "mlp.fc2",
-        "encoder_norm": "norm",
+        "Transformer/encoder_norm": "norm",
         "pre_logits": "pre_logits.fc",
         "kernel": "weight",
         "scale": "weight",
@@ -113,24 +113,22 @@ NAMINGS: dict[str, dict[str, str]] = {
     },
 }
 
-_WRAPPER = r"((module|model|net|backbone|encoder|vit|deit)\.|opt/target/|Transformer/)*"
 
+def rename_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
+    """Translate a key of a file and cut it where our name begins.
 
-def rename_key(key: str, words: Mapping[str, str]) -> str | None:
-    """Translate a key of a file into our name; None if the result is not one of ours.
-
-    First the names of modules around the model (`module.`) and the mark of
-    `torch.compile` (`_orig_mod.`) are removed.
+    Returns the wrapper and the name: "net.blocks.0.norm1.bias" becomes ("net.",
+    "blocks.0.norm1.bias"). The name of a key that is not known is "".
 
     Args:
         key: The key, as it is in the file.
         words: A table of `NAMINGS`: their words and ours, replaced in this order.
     """
-    name = re.sub(_WRAPPER, "", key.replace("_orig_mod.", ""), count=1)
+    name = re.sub(r"\b_\w+\.", "", key)  # marks of torch.compile and others
     for theirs, ours in words.items():
         name = name.replace(theirs, ours)
-    parts = set(re.sub(r"\.?\d+", "", name).split("."))
-    return name if parts <= OUR_WORDS else None
+    found = re.fullmatch(rf"(((?!blocks\.)[^.]+\.)*?)({OUR_NAMES})", name)
+    return (found[1], found[3]) if found else (name, "")
 
 
 # --- 11.3 Three layers in one ---
@@ -182,8 +180,8 @@ JAX_LAYOUTS = {
 def from_jax(key: str, tensor: Tensor) -> Tensor:
     """Rearrange a tensor from JAX's order of axes to torch's, `... i o -> o i ...`.
 
-    JAX multiplies from the other side, gives heads an axis of their own and puts
-    channels last.
+    JAX stores inputs before outputs, gives heads an axis of their own and puts channels
+    last.
 
     Args:
         key: The key in JAX's file, which decides the order of the axes. Keys of other
@@ -223,12 +221,12 @@ def recognise_naming(keys: Iterable[str]) -> str:
             "a vit-pytorch checkpoint does not fit: its model normalises patches before"
             " and after their projection, ours does not"
         )
-    known = {
-        naming: sum(rename_key(key, words) is not None for key in keys)
-        for naming, words in NAMINGS.items()
-    }
-    best = max(known, key=known.__getitem__)
-    if not known[best]:
+
+    def known(naming: str) -> int:
+        return sum(rename_key(key, NAMINGS[naming])[1] != "" for key in keys)
+
+    best = max(NAMINGS, key=known)
+    if not known(best):
         raise ValueError(f"no naming of {list(NAMINGS)} has these keys: {_some(keys)}")
     return best
 
@@ -247,16 +245,19 @@ def convert_state_dict(
             keys decide (`recognise_naming`).
 
     Raises:
+        TypeError: If it is not a dictionary of tensors by their names.
         ValueError: If the naming does not exist or cannot be recognised, if a key is
-            not in its table, if two keys mean the same tensor, or if `fuse_qkv` or
-            `from_jax` refuses a tensor.
+            not in its table, if two keys mean the same tensor, or if a tensor is
+            sparse, quantised or without numbers, or is refused by `fuse_qkv` or
+            `from_jax`.
     """
+    _check_tensors(state_dict)
     if naming is None:
         naming = recognise_naming(state_dict)
     if naming not in NAMINGS:
         raise ValueError(f"naming must be one of {list(NAMINGS)}, got {naming!r}")
-    names = {key: rename_key(key, NAMINGS[naming]) for key in state_dict}
-    if unknown := [key for key, name in names.items() if name is None]:
+    names = {key: rename_key(key, NAMINGS[naming])[1] for key in state_dict}
+    if unknown := [key for key, name in names.items() if not name]:
         raise ValueError(
             f"these keys are not in the naming {naming!r}: {_some(unknown)}"
             f" ({len(unknown)} of {len(names)} keys); is it a different model?"
@@ -265,8 +266,20 @@ def convert_state_dict(
     if twice := [key for key, name in names.items() if found.count(name) > 1]:
         raise ValueError(f"these keys mean the same tensors: {_some(twice)}; keep one")
     return fuse_qkv(
-        {str(names[key]): from_jax(key, tensor) for key, tensor in state_dict.items()}
+        {names[key]: from_jax(key, tensor) for key, tensor in state_dict.items()}
     )
+
+
+def _check_tensors(state_dict: Any) -> None:
+    """Refuse what is not a dictionary of tensors with numbers, by their names."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"expected a dictionary of tensors, got {type(state_dict)}")
+    for key, tensor in state_dict.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise TypeError(f"expected names and tensors, got {key!r}: {type(tensor)}")
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            got = f"{tensor.layout} {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{key} must be a plain tensor with numbers, got {got}")
 
 
 def _some(names: list[str]) -> str:
@@ -331,8 +344,9 @@ def fit_head(
         weights: Converted weights.
         ours: The state dict of the model.
     """
-    here, there = (len(state.get("head.weight", ())) for state in (ours, weights))
-    if here == there > 0:
+    heads = (state.get("head.weight", torch.empty(0)) for state in (ours, weights))
+    here, there = (sum(head.shape[:1]) for head in heads)
+    if here == there > 0 or (not there and "head.weight" in weights):
         return dict(weights), []
     body = {key: tensor for key, tensor in weights.items() if not key.startswith(_HEAD)}
     fresh = {key: tensor for key, tensor in ours.items() if key.startswith(_HEAD)}
@@ -343,6 +357,24 @@ def fit_head(
     return body | fresh, [said] if fresh else []
 
 
+def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
+    """Fit a patch kernel for colours to other channels, `d 3 h w -> d c h w`.
+
+    The rule is timm's: one channel gets the sum of the three, any other number gets
+    them in turn, times 3 / c. A kernel that is not for three channels is returned as it
+    is.
+
+    Args:
+        kernel: The weight of the patch embedding.
+        in_chans: The number of channels `c` of the model.
+    """
+    if kernel.ndim != 4 or kernel.shape[1] != 3 or in_chans == 3:
+        return kernel
+    if in_chans == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel[:, torch.arange(in_chans) % 3] * (3 / in_chans)
+
+
 # --- 11.8 Nothing random in silence ---
 
 
@@ -350,6 +382,8 @@ def list_differences(
     weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> list[str]:
     """List what is missing, unexpected, misshaped or not a finite float, a line each.
+
+    A number is finite if it is finite in float32.
 
     Args:
         weights: Converted weights.
@@ -368,7 +402,7 @@ def list_differences(
             for key, t in weights.items()
             if not t.is_floating_point()
         ],
-        "not finite": [key for key, t in weights.items() if not t.isfinite().all()],
+        "not finite": [k for k, t in weights.items() if not t.float().isfinite().all()],
     }
     return [f"{what}: {_some(names)}" for what, names in found.items() if names]
 
@@ -379,7 +413,7 @@ def load_weights(
     policy: str = "timm",
     old_grid_size: tuple[int, int] | None = None,
 ) -> list[str]:
-    """Load converted weights into a model of any image size and number of classes.
+    """Load converted weights into a model of any image size, channels and classes.
 
     Returns a list with one sentence if a head for different classes is newly
     initialised, otherwise an empty list. If an error is raised, the model is unchanged.
@@ -392,15 +426,19 @@ def load_weights(
             None as in `fit_positions`.
 
     Raises:
+        TypeError: If `state_dict` is not a dictionary of tensors by their names.
         ValueError: If the positions cannot be stretched, or if anything else does not
             fit; the message names it.
     """
+    _check_tensors(state_dict)
     ours = model.state_dict()
     weights, said = fit_head(state_dict, ours)
     if "pos_embed" in weights:
         weights["pos_embed"] = fit_positions(
             weights["pos_embed"], model, policy=policy, old_grid_size=old_grid_size
         )
+    if (kernel := "patch_embed.proj.weight") in weights.keys() & ours.keys():
+        weights[kernel] = fit_channels(weights[kernel], ours[kernel].shape[1])
     if differences := list_differences(weights, ours):
         raise ValueError(
             f"the weights do not fit: {'; '.join(differences)}; build the model that"

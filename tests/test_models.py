@@ -1,5 +1,7 @@
 """Models by their published names."""
 
+import re
+
 import pytest
 import torch
 
@@ -59,6 +61,13 @@ def test_a_name_that_is_close_to_none_is_refused_with_all(package):
         ValueError, match=f"choose one of {', '.join(package.list_models())}$"
     ):
         package.create_model("alexnet")
+
+
+@pytest.mark.parametrize("name", [None, 3, ["vit_tiny_patch16_224"]])
+def test_a_name_that_is_no_string_is_refused(package, name):
+    words = rf"the name of a model must be a string, got {re.escape(repr(name))}$"
+    with pytest.raises(TypeError, match=words):
+        package.create_model(name)
 
 
 def test_an_unknown_argument_is_refused_with_the_known_ones(package):

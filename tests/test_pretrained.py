@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from weights import answer, distance, released_t2t
 
 from course_vit.kit.demo_weights import as_jax
+from course_vit.kit.weights import read_weights
 
 TOLERANCE = 2e-5
 SIZES = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 7}
@@ -207,8 +208,8 @@ def test_t2t_weights_give_the_released_logits(package, kind, prefix, naming):
 @pytest.mark.parametrize(
     "prefix",
     [
-        *("module.", "_orig_mod.", "module._orig_mod.", "model.", "net."),
-        *("backbone.", "encoder.", "module.model."),
+        *("module.", "_orig_mod.", "module._orig_mod.", "model.", "backbone."),
+        *("encoder.", "image_encoder.", "my_vit.", "_forward_module.", "0.1."),
     ],
 )
 def test_what_wraps_a_model_is_taken_off(package, peer, prefix):
@@ -220,14 +221,101 @@ def test_what_wraps_a_model_is_taken_off(package, peer, prefix):
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_blocks_that_were_compiled_one_by_one_are_known(package):
-    state = drawn(timm_vit()).state_dict()
-    compiled = {
-        re.sub(r"(blocks\.\d+\.)", r"\1_orig_mod.", key): tensor
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("mark", ["_orig_mod.", "_checkpoint_wrapped_module."])
+def test_blocks_that_were_compiled_one_by_one_are_known(package, peer, mark):
+    state = drawn(PEERS[peer]()).state_dict()
+    marked = {re.sub(r"([_.]\d+\.)", rf"\1{mark}", key): t for key, t in state.items()}
+    assert mark in "".join(marked)
+    converted = package.convert_state_dict(marked)
+    assert converted.keys() == package.convert_state_dict(state).keys()
+
+
+@pytest.fixture
+def left_out(package, tmp_path):
+    """Convert a file of which something is left out; returns also what it was."""
+
+    def read(state):
+        torch.save(state, tmp_path / "a.pth")
+        with pytest.warns(UserWarning, match="left out, since they are not") as said:
+            tensors = read_weights(tmp_path / "a.pth")
+        assert len(said) == 1
+        left = str(said[0].message).split("classifier: ")[1].split(", ")
+        return package.convert_state_dict(tensors), left
+
+    return read
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        *(("model.", "criterion.weight"), ("module.", "n_averaged")),
+        *(("encoder.", "decoder.blocks.0.norm1.bias"), ("net.", "net.mask_token")),
+        *(("backbone.", "head.mlp.0.weight"), ("a.", "b.0.blocks.0.attn.norm.bias")),
+        *(("", "mask_token"), ("", "decoder_pos_embed"), ("", "decoder.norm.bias")),
+    ],
+)
+def test_what_is_beside_the_model_is_left_out_and_named(
+    package, left_out, peer, prefix, key
+):
+    state = drawn(PEERS[peer]()).state_dict()
+    expected = package.convert_state_dict(state)
+    wrapped = {prefix + name: tensor for name, tensor in state.items()}
+    converted, left = left_out(wrapped | {key: torch.ones(3)})
+    assert left == [key]
+    assert all(torch.equal(converted[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [
+        ("ViTMAEConfig", "ViTMAEForPreTraining"),
+        ("ViTConfig", "ViTForMaskedImageModeling"),
+    ],
+)
+def test_a_pretraining_of_transformers_leaves_a_fresh_head(
+    package, left_out, config, model
+):
+    state = transformers_model(config, model).state_dict()
+    converted, _ = left_out(state)
+    own = {key: t for key, t in state.items() if "mask" not in key and "vit." in key}
+    assert converted.keys() == package.convert_state_dict(own).keys()
+    (said,) = package.load_weights(ours(package), converted)
+    assert said.startswith("head.weight, head.bias are newly initialised")
+
+
+def test_a_class_around_a_backbone_may_have_the_head(package, left_out, tmp_path):
+    state = ours(package).state_dict()
+    around = {
+        key if key.startswith("head.") else f"backbone.{key}": tensor
         for key, tensor in state.items()
     }
-    assert "blocks.0._orig_mod.norm1.weight" in compiled
-    assert package.convert_state_dict(compiled).keys() == state.keys()
+    assert package.convert_state_dict(around).keys() == state.keys()
+    torch.save(around, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").keys() == around.keys()
+    renamed = {key.replace("head.", "fc."): tensor for key, tensor in around.items()}
+    converted, left = left_out(renamed)
+    assert left == ["fc.weight", "fc.bias"]
+    assert len(package.load_weights(ours(package), converted)) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+@pytest.mark.parametrize(
+    "key", ["blocks.0.ls1.gamma", "blocks.1.mlp.norm.bias", "reg_token", "fc_norm.bias"]
+)
+def test_a_layer_that_ours_lacks_is_refused(package, prefix, key):
+    state = ours(package).state_dict() | {key: torch.ones(48)}
+    words = rf"not in the naming 'timm': {prefix}{key} \(1 of 33 keys\)"
+    with pytest.raises(ValueError, match=words):
+        package.convert_state_dict({prefix + name: t for name, t in state.items()})
+
+
+def test_two_copies_of_a_model_are_refused(package):
+    state = ours(package).state_dict()
+    both = {f"{who}.{key}": t for key, t in state.items() for who in ("one", "two")}
+    with pytest.raises(ValueError, match=r"same tensors: one\.cls_token, two\.cls_to"):
+        package.convert_state_dict(both)
 
 
 def test_our_own_weights_are_of_the_naming_timm(package):
@@ -250,8 +338,32 @@ def test_block_numbers_of_two_digits(package, name):
         )
         end = {"jax": "/scale" if "norm" in name else "/kernel"}.get(naming, ".weight")
         key = block.format(11) + part + end
-        renamed = package.rename_key(key, package.NAMINGS[naming])
+        wrapper, renamed = package.rename_key(key, package.NAMINGS[naming])
         assert renamed == f"blocks.11.{name}.weight"
+        assert wrapper == ("vit." if naming == "transformers" else "")
+
+
+# Other channels
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_other_channels_as_timm(package, peer, channels):
+    from timm.models import adapt_input_conv
+
+    state = package.convert_state_dict(drawn(PEERS[peer]()).state_dict())
+    model = ours(package, peer, in_chans=channels)
+    assert package.load_weights(model, state) == []
+    expected = adapt_input_conv(channels, state["patch_embed.proj.weight"])
+    assert torch.equal(model.patch_embed.proj.weight, expected)
+
+
+def test_only_a_kernel_for_three_channels_is_fitted(package):
+    four = torch.ones(48, 4, 8, 8)
+    assert package.fit_channels(four, 5) is four
+    state = ours(package).state_dict() | {"patch_embed.proj.weight": four}
+    with pytest.raises(ValueError, match=r"proj.weight \(48, 4, 8, 8\), not \(48, 3"):
+        package.load_weights(ours(package), state)
 
 
 # Another resolution, by each policy, against the peer that defines it
@@ -351,14 +463,57 @@ def test_numbers_that_are_not_of_floating_point_are_refused(package, dtype):
         package.load_weights(model, state)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e39])
 def test_numbers_that_are_none_are_refused_by_name(package, value):
+    """1e39 is a number in the file and none in a model in float32."""
     model, state = ours(package), ours(package).state_dict()
     before = {key: t.clone() for key, t in model.state_dict().items()}
-    state["head.bias"][3] = value
+    state["head.bias"] = torch.full((7,), value, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"do not fit: not finite: head\.bias; build"):
         package.load_weights(model, state)
     assert all(torch.equal(before[key], t) for key, t in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("call", ["convert_state_dict", "load_weights"])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (
+            lambda one: None,
+            TypeError,
+            "a dictionary of tensors, got <class 'NoneType'>",
+        ),
+        (lambda one: [one], TypeError, "a dictionary of tensors, got <class 'list'>"),
+        (lambda one: {3: one}, TypeError, "names and tensors, got 3: <class 'torch.T"),
+        (lambda one: {"a": one.numpy()}, TypeError, "got 'a': <class 'numpy.ndarray'>"),
+        (
+            lambda one: {"a": one.to_sparse()},
+            ValueError,
+            "a must be .* torch.sparse_coo",
+        ),
+        (lambda one: {"a": one.to("meta")}, ValueError, "a must be .* on meta"),
+        (
+            lambda one: {"a": torch.quantize_per_tensor(one, 0.1, 0, torch.qint8)},
+            *(ValueError, "a must be a plain tensor .* torch.qint8 on cpu"),
+        ),
+    ],
+)
+def test_what_is_no_dictionary_of_tensors_is_refused(package, call, make, error, words):
+    first = [ours(package)] if call == "load_weights" else []
+    with pytest.raises(error, match=words):
+        getattr(package, call)(*first, make(torch.ones(2)))
+
+
+@pytest.mark.parametrize("key", ["head.weight", "head.bias", "pos_embed"])
+@pytest.mark.parametrize("classes", [7, 5])
+def test_a_tensor_without_axes_is_refused(package, key, classes):
+    state = ours(package).state_dict() | {key: torch.tensor(1.0)}
+    if (key, classes) == ("head.bias", 5):  # goes with the rest of the head
+        assert len(package.load_weights(ours(package, num_classes=5), state)) == 1
+        return
+    with pytest.raises(ValueError, match=rf"of a different shape: {key} \(\), not"):
+        package.load_weights(ours(package, num_classes=classes), state)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +528,7 @@ def test_numbers_that_are_none_are_refused_by_name(package, value):
     ],
 )
 def test_what_only_some_files_have_is_known(package, naming, key, name):
-    assert package.rename_key(key, package.NAMINGS[naming]) == name
+    assert package.rename_key(key, package.NAMINGS[naming])[1] == name
 
 
 @pytest.mark.parametrize(
@@ -385,7 +540,7 @@ def test_what_only_some_files_have_is_known(package, naming, key, name):
 )
 def test_what_is_not_made_of_our_words_is_not_known(package, key):
     for words in package.NAMINGS.values():
-        assert package.rename_key(key, words) is None
+        assert package.rename_key(key, words)[1] == ""
 
 
 def test_a_tensor_of_jax_with_other_axes_is_refused(package):

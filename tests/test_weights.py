@@ -5,6 +5,7 @@ knows ranges.
 
 import argparse
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -13,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +32,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from safetensors.torch import save, save_file
 from sklearn.datasets import load_sample_images
+from timm.models import adapt_input_conv
 from torch import nn
 from weights import answer, distance
 
@@ -41,6 +44,7 @@ from course_vit.kit.weights import (
     WEIGHT_SETS,
     WeightsError,
     WeightSet,
+    class_names,
     fetch,
     load_set,
     published_sets,
@@ -62,7 +66,16 @@ def load(pretrained, name=TINY, **options):
     """A model of one block with weights, of which it must have nothing to say."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".* the average '.*' was taken")
         return tiny(name, pretrained=pretrained, **options)
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
 
 
 def same(model, other):
@@ -583,7 +596,21 @@ WRAPPINGS = {
     "T2T, transferred": lambda state: {"net": state, "acc": 98.3, "epoch": 59},
     "torch's tutorial": lambda state: {"model_state_dict": state, "epoch": 3},
     "DeepSpeed": lambda state: {"module": state, "global_steps": 3},
+    "any other key": lambda state: {"my_vit": state, "step": torch.ones(3)},
+    "deeper": lambda state: {"run": {"ema": {"shadow": state}, "decay": 0.99}},
+    "with an optimizer": lambda state: {
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3), 5: torch.ones(99)}}},
+        "models": [state],
+    },
+    "in a tuple": lambda state: (3, state),
+    "beside numbers": lambda state: {**state, "epoch": 3, 0: torch.ones(3)},
+    "in a circle": lambda state: in_a_circle({"model": state, "also": state}),
 }
+
+
+def in_a_circle(content):
+    content["again"] = [content]
+    return content
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -592,9 +619,106 @@ def test_whatever_torch_saved_is_unwrapped(model, tmp_path, wrapping, legacy):
     path = tmp_path / "weights.pth.tar"
     content = WRAPPINGS[wrapping](model.state_dict())
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert same(load(path, num_classes=7), model)
+    assert same(load(path, num_classes=7), model)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "places"),
+    [
+        (lambda one, two: {"model": one, "model_ema": two}, ["model", "model_ema"]),
+        (lambda one, two: {"a": {"state_dict": one, "state_dict_ema": two}}, None),
+        (
+            lambda one, two: {
+                "state_dict": wrapped(one, "net.") | wrapped(two, "ema.")
+            },
+            ["state_dict.net", "state_dict.ema"],
+        ),
+        (
+            lambda one, two: (
+                wrapped(one, "student.backbone.") | wrapped(two, "teacher.")
+            ),
+            ["student.backbone", "teacher"],
+        ),
+        (lambda one, two: [one, two], ["0", "1"]),
+    ],
+)
+def test_one_of_several_models_is_chosen(model, tmp_path, wrap, places):
+    path, other = tmp_path / "a.pth", tiny(num_classes=7)
+    places = places or ["a.state_dict", "a.state_dict_ema"]
+    torch.save(wrap(model.state_dict(), other.state_dict()), path)
+    for place, right in zip(places, (model, other), strict=True):
+        assert same(load(path, num_classes=7, entry=place), right)
+        assert same(load(load_set(TINY, path, entry=place), num_classes=7), right)
+    words = re.escape(f"has no model at 'optimizer': choose one of {places}")
+    refused(words, load, path, num_classes=7, entry="optimizer")
+    if "ema" in places[1]:
+        words = f"{[places[1], places[0]]}, and the average {places[1]!r} was taken:"
+        words = rf"{re.escape(words)} for another, pass entry={places[0]!r}$"
+        with pytest.warns(UserWarning, match=words):
+            assert same(tiny(pretrained=path, num_classes=7), other)
+    else:
+        words = re.escape(f"models, {places}: choose one, as in entry={places[0]!r}")
+        refused(words, load, path, num_classes=7)
+
+
+def wrapped(state, wrapper):
+    return {f"{wrapper}{key}": tensor for key, tensor in state.items()}
+
+
+FOLDERS = {
+    "one file": ["model.safetensors"],
+    "HF Trainer": ["model.safetensors", "optimizer.pt", "training_args.bin"],
+    "DeepSpeed": ["mp_rank_00_model_states.pt", "zero_pp_rank_0_optim_states.pt"],
+    "a run": ["best.pth", "log.txt"],
+    "parts": ["model.safetensors.index.json"],
+}
+
+
+@pytest.mark.parametrize("files", FOLDERS)
+def test_the_weights_in_a_folder_are_found(model, tmp_path, files):
+    state = model.state_dict()
+    for name in FOLDERS[files]:
+        (tmp_path / name).touch()
+    place = tmp_path / FOLDERS[files][0]
+    if files == "parts":
+        places = {key: f"part-{len(key) % 2}.safetensors" for key in state}
+        place.write_text(json.dumps({"weight_map": places}))
+        for part in set(places.values()):
+            own = {key: t for key, t in state.items() if places[key] == part}
+            save_file(own, tmp_path / part)
+    elif place.suffix == ".safetensors":
+        save_file(state, place)
+    else:
+        torch.save({"module": state}, place)
+    assert same(load(tmp_path, num_classes=7), model)
+    assert same(load(place, num_classes=7), model)
+
+
+def test_a_folder_without_one_file_of_weights_is_refused(model, tmp_path):
+    refused("must hold one file of weights, found none: give the path", load, tmp_path)
+    for name in ("a.pth", "b.pth", "notes.txt"):
+        (tmp_path / name).touch()
+    refused("must hold one file of weights, found a.pth, b.pth: give", load, tmp_path)
+    index = tmp_path / "a.index.json"
+    index.write_text(json.dumps({"weight_map": {"norm.bias": "c.safetensors"}}))
+    refused(r"there is no file .*c\.safetensors$", load, tmp_path)
+    index.write_text("{}")
+    refused("a.index.json cannot be read", load, index)
+
+
+def test_the_names_of_the_classes_are_read_beside_the_file(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    how = load_set(TINY, tmp_path / "a.safetensors").how
+    assert class_names(how) == class_names(weight_set(TINY)) == []
+    names = [f"bird {number}" for number in range(7)]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"id2label": dict(enumerate(names))}))
+    assert class_names(how) == class_names(load_set(TINY, tmp_path).how) == names
+    for labels in ({0: "cat"}, dict(enumerate([*names, "dog"])), names, None):
+        config.write_text(json.dumps({"id2label": labels}))
+        assert class_names(how) == []
+    config.write_text("{")
+    assert class_names(how) == []
 
 
 def test_safetensors_and_npz_are_read(model, tmp_path):
@@ -701,26 +825,28 @@ def test_what_holds_no_weights_is_refused(tmp_path):
         refused(words, read_weights, path)
     torch.save({}, path)
     refused("contains no tensors with names", read_weights, path)
-    torch.save({"a": torch.ones(2), "epoch": 3}, path)
-    refused(r"contains more than tensors: epoch \(1 of 2\)", read_weights, path)
+    torch.save({0: torch.ones(2)}, path)
+    refused("contains no tensors with names but a dict", read_weights, path)
+    two = {"a": torch.ones(2), "c": torch.ones(2)}  # no naming knows them: the most
+    torch.save({"net": two, "b": torch.tensor(3)}, path)
+    assert read_weights(path).keys() == two.keys()
 
 
 def test_a_file_that_is_not_there(tmp_path):
     refused("there is no file", read_weights, tmp_path / "a.pth")
-    refused("there is no file", read_weights, tmp_path)
     words = f"a.pth' is neither a file nor a set: give a file .* of {TINY} .{SET}"
     refused(words, load, tmp_path / "a.pth")
-    refused("is a folder: give a file of weights", load, tmp_path)
-    refused("is a folder: give a file of weights", load, "")
+    refused("'' is neither a file nor a set", load, "")
+    os.mkfifo(tmp_path / "fifo")
+    refused("fifo' is neither a file nor a set", load, tmp_path / "fifo")
     refused(".there is none.", load, "a.pth", "vit_tiny_patch32_224")
 
 
-@pytest.mark.parametrize("wrapper", ["module", "state_dict"])
-def test_a_dictionary_that_contains_itself_is_refused(tmp_path, wrapper):
-    content = {}
-    content[wrapper] = content
+@pytest.mark.parametrize("content", [{}, []])
+def test_what_contains_only_itself_is_refused(tmp_path, content):
+    content.update(model=content) if content == {} else content.append(content)
     torch.save(content, tmp_path / "a.pth")
-    refused("cannot be read .*recursion", read_weights, tmp_path / "a.pth")
+    refused("contains no tensors with names", read_weights, tmp_path / "a.pth")
 
 
 def test_a_path_may_begin_at_home(model, tmp_path, monkeypatch):
@@ -820,6 +946,26 @@ def test_other_classes_are_said_once_in_a_warning(model, tmp_path):
     assert said[0].filename == __file__
     assert torch.equal(made.pos_embed, model.pos_embed)
     assert made.head.weight.shape == (5, 192)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_fitted(model, tmp_path, channels):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    made = load(tmp_path / "a.safetensors", num_classes=7, in_chans=channels)
+    expected = adapt_input_conv(channels, model.patch_embed.proj.weight)
+    assert torch.equal(made.patch_embed.proj.weight, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_any_default_dtype_takes_weights_and_stretches_positions(
+    model, tmp_path, dtype
+):
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    expected = load(tmp_path / "a.safetensors", num_classes=7, img_size=160)
+    with default_dtype(dtype):
+        made = load(tmp_path / "a.safetensors", num_classes=7, img_size=160)
+    assert made.pos_embed.dtype == dtype
+    assert same(made, expected.to(dtype))
 
 
 def test_the_model_has_no_more_attributes_than_a_fresh_one(model, tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from course_vit.kit.weights import LoadedSet, check_name, load_set
 
 from ..deit import DEIT_SIZES, DISTILLED_SIZES, DistilledVisionTransformer
-from ..pretrained import convert_state_dict, load_weights
+from ..pretrained import load_weights
 from ..t2t import T2T_SIZES, T2TViT
 from ..vision_transformer import VIT_SIZES, VisionTransformer
 
@@ -30,17 +30,22 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str, pretrained: bool | str | Path | LoadedSet = False, **overrides: Any
+    name: str,
+    pretrained: bool | str | Path | LoadedSet = False,
+    entry: str = "",
+    **overrides: Any,
 ) -> nn.Module:
     """Build a model of a published size, in training mode like every new module.
 
     name: one of `list_models()`.
     pretrained: True (the published weights), the name of a set of
-        `kit.weights.WEIGHT_SETS`, a file of weights, or what `kit.weights.load_set`
-        returned; False = newly initialised.
+        `kit.weights.WEIGHT_SETS`, a file of weights or a folder with one, or what
+        `kit.weights.load_set` returned; False = newly initialised.
+    entry: which of several models in a file to take (`kit.weights.read_weights`).
     overrides: arguments of the model that replace those of its published size. For
-        another image size the positions are stretched; for another number of classes
-        the head is newly initialised, with a UserWarning.
+        another image size the positions are stretched, for other channels the kernel
+        of a ViT or DeiT is summed or repeated; for another number of classes the head
+        is newly initialised, with a UserWarning.
 
     Raises ValueError for a name that does not exist and for weights that do not fit,
     TypeError for an argument that does not exist and for a `pretrained` of any other
@@ -59,7 +64,7 @@ def create_model(
         return model_class(**sizes | overrides)
 
     if not isinstance(pretrained, LoadedSet):
-        pretrained = load_set(name, pretrained)
+        pretrained = load_set(name, pretrained, entry=entry)
     how, tensors = pretrained
     heads = overrides.get("num_heads", sizes["num_heads"])
     if how.num_heads not in (heads, None):
@@ -71,7 +76,7 @@ def create_model(
     model = model_class(**sizes | of_weights | overrides)
     for sentence in load_weights(
         model,
-        convert_state_dict(tensors, how.naming),
+        tensors,
         policy=how.policy,
         old_grid_size=how.grid_size,
     ):

@@ -7,10 +7,13 @@ TORCH_HOME and the usual proxy variables are obeyed. No pickle is ever executed.
 
 import argparse
 import hashlib
+import json
 import os
 import re
+import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from io import BytesIO
@@ -21,7 +24,12 @@ import torch
 from torch import Tensor
 
 from ..deit import DEIT_SIZES, DISTILLED_SIZES
-from ..pretrained import NAMINGS, recognise_naming, rename_key
+from ..pretrained import (
+    NAMINGS,
+    convert_state_dict,
+    recognise_naming,
+    rename_key,
+)
 from ..t2t import T2T_SIZES
 from ..vision_transformer import VIT_SIZES
 from . import CourseError
@@ -77,7 +85,7 @@ class WeightSet:
 
 
 class LoadedSet(NamedTuple):
-    """The tensors of a file, under its own names, and what is known about them."""
+    """The tensors of a file, under our names, and what is known about them."""
 
     how: WeightSet
     tensors: dict[str, Tensor]
@@ -201,29 +209,48 @@ def published_sets(name: str) -> list[str]:
 # --- From a name to weights in memory ---
 
 
-def load_set(name: str, pretrained: bool | str | Path = True) -> LoadedSet:
-    """Find, fetch and read weights for the model `name`; their file is read once.
+def load_set(
+    name: str, pretrained: bool | str | Path = True, entry: str = ""
+) -> LoadedSet:
+    """Find, fetch, read and convert weights for the model `name`; a file is read once.
 
     The arguments and errors are those of `weight_set`, `fetch` and `read_weights`. For
     a file that is not known by its name, how its images were prepared is what the
     family of the model does and, for torchvision's names, what torchvision does: no
     file says it. (The processor of transformers squeezes the whole image into a square;
-    that is not imitated.) Raises ValueError if the keys in it are of no known naming.
+    that is not imitated.) Raises ValueError if the keys in it are of no known naming,
+    or whatever else `convert_state_dict` refuses.
     """
     how = weight_set(name, pretrained)
     path, checksum = fetch(how)
-    tensors = read_weights(path, checksum=checksum)
+    theirs = read_weights(path, checksum=checksum, entry=entry)
+    naming = how.naming or recognise_naming(theirs)
+    tensors = convert_state_dict(theirs, naming)
     if how.naming is None:
-        how = replace(how, **_told_by(tensors))
+        heads = [  # only in JAX's files, heads have an axis of their own
+            tensor.shape[1]
+            for key, tensor in theirs.items()
+            if key.endswith("query/kernel")
+        ]
+        how = replace(
+            how,
+            naming=naming,
+            classes=sum(tensors["head.weight"].shape[:1])
+            if "head.weight" in tensors
+            else 0,
+            num_heads=heads[0] if heads else None,
+            **_OF_FILES[naming],
+        )
     return LoadedSet(how, tensors)
 
 
 def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     """Say which weights are meant for the model `name`; nothing is fetched or read.
 
-    `pretrained` is True (the default set), the name of a set, or a file; a file that
-    still has its published name is known by it. Raises WeightsError if there are no
-    such weights, ValueError for an unknown model and TypeError for any other type.
+    `pretrained` is True (the default set), the name of a set, or a file or folder; a
+    file that still has its published name is known by it. Raises WeightsError if there
+    are no such weights, ValueError for an unknown model and TypeError for any other
+    type.
     """
     if not isinstance(pretrained, bool | str | Path):
         got = type(pretrained).__name__
@@ -243,10 +270,10 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     path = Path(chosen).expanduser().absolute()
     published = chosen if chosen in WEIGHT_SETS else _BY_FILE.get(path.name)
     known = ", ".join(sets) or "there is none"
-    if chosen != published and not path.is_file():
-        what = "is a folder" if path.is_dir() else "is neither a file nor a set"
+    if chosen != published and not (chosen and (path.is_file() or path.is_dir())):
         raise WeightsError(
-            f"{chosen!r} {what}: give a file of weights, or a set of {name} ({known})"
+            f"{chosen!r} is neither a file nor a set: give a file of weights, or a set"
+            f" of {name} ({known})"
         )
     if published is None:
         found = _of_model(name, str(path), naming=None, num_heads=None)
@@ -261,7 +288,12 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a name that is not of a model, with the closest ones."""
+    """Raise ValueError for a name that is not of a model, with the closest ones.
+
+    Raises TypeError if it is not a string.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a model must be a string, got {name!r}")
     if name not in SIZES:
         close = get_close_matches(name, SIZES, cutoff=0.4) or SIZES
         raise ValueError(
@@ -270,21 +302,22 @@ def check_name(name: str) -> None:
         )
 
 
-def _told_by(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the tensors of a file tell about it."""
-    naming = recognise_naming(tensors)
-    names = {rename_key(key, NAMINGS[naming]): key for key in tensors}
-    queries = [  # only in JAX's files, heads have an axis of their own
-        tensor
-        for key, tensor in tensors.items()
-        if key.endswith("query/kernel") and tensor.ndim == 3
-    ]
-    return {
-        "naming": naming,
-        "classes": tensors[names["head.bias"]].numel() if "head.bias" in names else 0,
-        "num_heads": queries[0].shape[1] if queries else None,
-        **_OF_FILES[naming],
-    }
+def class_names(how: WeightSet) -> list[str]:
+    """Read the names of the classes from the `config.json` beside a file of weights.
+
+    transformers writes them there as `id2label`. The list is empty if there is no such
+    file or if it does not name each of the `how.classes` classes.
+    """
+    source = Path(how.source)
+    file = (source if source.is_dir() else source.parent) / "config.json"
+    if not source.is_absolute() or not file.is_file():
+        return []
+    try:
+        labels = json.loads(file.read_text("utf-8"))["id2label"]
+        names = [str(labels[str(number)]) for number in range(how.classes)]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return names if len(names) == len(labels) else []
 
 
 # --- Fetching ---
@@ -380,23 +413,96 @@ def _why(error: BaseException) -> str:
 
 # --- Reading ---
 
-_WRAPPERS = (
-    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict"),
-    *("model", "module", "net"),
-)
 
-
-def read_weights(path: str | Path, checksum: str = "") -> dict[str, Tensor]:
-    """Read the tensors of a file by their names, on the CPU.
+def read_weights(
+    path: str | Path, checksum: str = "", entry: str = ""
+) -> dict[str, Tensor]:
+    """Read the tensors of a model by their names, on the CPU.
 
     The file is a `.safetensors`, a `.npz`, or whatever torch saved (`.pth`, `.pth.tar`,
-    `.bin`); of the dictionaries that a training script may have put around the weights,
-    the averaged ones (`state_dict_ema`, `model_ema`) are preferred. A fetched file has
-    a `checksum`, or its first digits; if it is wrong, the file is deleted. Raises
-    WeightsError for a file that is missing, damaged, or holds more than tensors:
-    nothing in it is executed.
+    `.bin`). The path may also be a folder with one such file, or with the parts of one
+    and their index. A fetched file has a `checksum`, or its first digits; if it is
+    wrong, the file is deleted.
+
+    A training script saves more than the weights: they are the dictionary, however
+    deep, and behind the wrapper with the most known keys (`rename_key`). If there are
+    several models, `entry` chooses one by its place, for example "model" or
+    "teacher.backbone". Without it an average (`model_ema`) is taken, like in timm. A
+    UserWarning says so, and what of the dictionary was left out: what is beside the
+    model, and the decoder, mask token and head of a pretraining.
+
+    Raises WeightsError for a file that is missing, damaged, holds more than tensors
+    (nothing in it is executed), or holds several models of which none was chosen.
     """
-    path = Path(path).expanduser()
+    content, *parts = [_read(f, checksum) for f in _files(Path(path).expanduser())]
+    for part in parts:
+        content = {**content, **part}
+    models = {model.place: model for model in _models(content)}
+    if not models:
+        got = type(content).__name__
+        raise WeightsError(
+            f"{path} contains no tensors with names but a {got}: save the state dict of"
+            " the model"
+        )
+    chosen = [p for p in models if not entry or f"{p}.".startswith(f"{entry}.")]
+    averages = [place for place in chosen if "ema" in re.split(r"\W|_", place.lower())]
+    if not chosen:
+        raise WeightsError(
+            f"{path} has no model at {entry!r}: choose one of {list(models)}"
+        )
+    if len(chosen) > 1 and len(averages) != 1:
+        raise WeightsError(
+            f"{path} holds several models, {chosen}: choose one, as in"
+            f" entry={chosen[0]!r}"
+        )
+    if len(chosen) > 1:
+        chosen.remove(averages[0])
+        warnings.warn(
+            f"{path} holds several models, {[*averages, *chosen]}, and the average"
+            f" {averages[0]!r} was taken: for another, pass entry={chosen[0]!r}",
+            UserWarning,
+            stacklevel=2,
+        )
+    model = models[[*averages, *chosen][0]]
+    if model.left:
+        more = f" and {len(model.left) - 8} more" if len(model.left) > 8 else ""
+        warnings.warn(
+            f"{path}: left out, since they are not part of a classifier:"
+            f" {', '.join(model.left[:8])}{more}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return model.tensors
+
+
+_KINDS = (".safetensors", ".npz", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".index.json")
+
+
+def _files(path: Path) -> list[Path]:
+    """The file of weights, or the one in a folder, or the parts that an index lists."""
+    if path.is_dir():
+        files = [file for file in sorted(path.glob("*")) if file.name.endswith(_KINDS)]
+        for kind in ("*.index.json", "*.safetensors", "*model*", "*"):
+            if found := [file for file in files if file.match(kind)]:
+                break
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found[:8]) or "none"
+            raise WeightsError(
+                f"the folder {path} must hold one file of weights, found {names}: give"
+                " the path of a file"
+            )
+        path = found[0]
+    if not path.name.endswith(".index.json"):
+        return [path]
+    try:
+        parts = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+        return [path.with_name(Path(part).name) for part in sorted(parts)]
+    except Exception as error:
+        raise _refusal(path, error) from error
+
+
+def _read(path: Path, checksum: str) -> Any:
+    """What one file contains."""
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
     try:
@@ -410,21 +516,88 @@ def read_weights(path: str | Path, checksum: str = "") -> dict[str, Tensor]:
             " it was deleted, so run this again"
         )
     try:
-        tensors = _unwrapped(_parsed(content, path.suffix))
+        return _parsed(content, path.suffix)
     except Exception as error:  # each format has its own errors
         raise _refusal(path, error) from error
-    if not isinstance(tensors, dict) or not tensors:
-        got = type(tensors).__name__
-        raise WeightsError(
-            f"{path} contains no tensors with names but a {got}: save the state dict of"
-            " the model"
-        )
-    if others := [str(key) for key in tensors if not isinstance(tensors[key], Tensor)]:
-        raise WeightsError(
-            f"{path} contains more than tensors: {', '.join(others[:8])}"
-            f" ({len(others)} of {len(tensors)}); save the state dict alone"
-        )
-    return tensors
+
+
+class _Model(NamedTuple):
+    """A model in a file: its place, known keys, tensors, and keys that were left out.
+
+    A place is made of the keys of nested dictionaries and of the wrapper in a flat one,
+    like "state_dict.teacher.backbone".
+    """
+
+    place: str
+    known: int
+    tensors: dict[str, Tensor]
+    left: list[str]
+
+
+def _models(content: Any) -> list[_Model]:
+    """Find the models in what was saved.
+
+    Each has at least half as many known keys as the best of them. If no key is known,
+    the largest dictionary is taken.
+    """
+    found = [
+        model
+        for place, tensors in _dictionaries(content)
+        for model in _models_side_by_side(place, tensors)
+    ]
+    most = max((model.known for model in found), default=0)
+    if found and not most:
+        return [max(found, key=lambda model: len(model.tensors))]
+    return [model for model in found if 2 * model.known >= most]
+
+
+def _models_side_by_side(
+    outer: list[str], tensors: dict[str, Tensor]
+) -> Iterator[_Model]:
+    """Each model in one dictionary: one for each wrapper around a patch embedding.
+
+    Keys behind an outer wrapper belong to it, too, like the `head` of a class around a
+    `backbone`. So does an unknown key inside, since it may be a layer that counts.
+    """
+    by_naming = [{key: rename_key(key, w) for key in tensors} for w in NAMINGS.values()]
+    split = max(
+        by_naming, key=lambda split: sum(name != "" for _, name in split.values())
+    )
+    known = Counter(wrapper for wrapper, name in split.values() if name)
+    starts = ("patch_embed.proj.weight", "tokens_to_token.project.weight")
+    inner = [wrapper for wrapper, name in split.values() if name in starts]
+    inner = [w for w in inner if sum(i.startswith(w) for i in inner) == 1]
+    if not inner:
+        yield _Model(".".join(outer), sum(known.values()), tensors, [])
+    for wrapper in inner:
+        others = tuple(w for w in inner if w != wrapper)
+        own, left = {}, []
+        for key, (place, name) in split.items():
+            inside = place.startswith(wrapper) and not re.match(
+                r"head\.|.*(mask_token|decoder)", place[len(wrapper) :]
+            )
+            if inside or (name and wrapper.startswith(place)):
+                own[key] = tensors[key]
+            elif not place.startswith(others):
+                left.append(key)
+        place = ".".join([*outer, wrapper]).strip(".")
+        yield _Model(place, known[wrapper], own, left)
+
+
+def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+    """Each dictionary with tensors by their names, and the keys that lead to it."""
+    waiting: list[tuple[list[str], Any]] = [([], content)]
+    seen = set()  # a dictionary may contain itself
+    for place, inside in waiting:
+        if not isinstance(inside, dict | list | tuple) or id(inside) in seen:
+            continue
+        seen.add(id(inside))
+        if not isinstance(inside, dict):
+            inside = {str(number): value for number, value in enumerate(inside)}
+        waiting += [([*place, str(key)], value) for key, value in inside.items()]
+        tensors = {key: t for key, t in inside.items() if isinstance(t, Tensor)}
+        if named := {key: t for key, t in tensors.items() if isinstance(key, str)}:
+            yield place, named
 
 
 def _parsed(content: bytes, suffix: str) -> Any:
@@ -443,15 +616,6 @@ def _parsed(content: bytes, suffix: str) -> Any:
     # Training scripts save their options, too: a Namespace only holds attributes.
     torch.serialization.add_safe_globals([argparse.Namespace])
     return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-
-
-def _unwrapped(content: Any) -> Any:
-    """The innermost dictionary of weights in what a training script saved."""
-    for key in _WRAPPERS if isinstance(content, dict) else ():
-        inside = content.get(key)
-        if isinstance(inside, dict) and inside:
-            return _unwrapped(inside)
-    return content
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:

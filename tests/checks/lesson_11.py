@@ -1,11 +1,14 @@
 """Lesson 11: right answers in other styles, mistakes in other forms."""
 
 import re
+from collections import OrderedDict
 
 import torch
 from torch.nn import functional as F
 
-from course_vit.kit.checks.lesson_11 import joined
+from course_vit.kit.checks.lesson_11 import joined, stretched
+from course_vit.position_encoding import resize_position_embedding
+from course_vit.pretrained import fuse_qkv
 
 
 def by_blocks(state_dict):
@@ -111,16 +114,51 @@ def unflattened(position, old, new):
     return torch.cat((first, grid.flatten(1, 2)), 1)
 
 
+def by_number(state_dict, blocks):
+    """Right for models of so many blocks."""
+    torn = rf"blocks\.({'|'.join(map(str, range(blocks)))})\.attn\.[qkv]\..*"
+    found = fuse_qkv({key: t for key, t in state_dict.items() if re.match(torn, key)})
+    rest = {key: t for key, t in state_dict.items() if not re.match(torn, key)}
+    return rest | found
+
+
+def checked_by_weights(state_dict):
+    """A bias of one of the three may be missing."""
+    lenient = joined(lenient=True)(state_dict)
+    fuse_qkv({key: t for key, t in state_dict.items() if "bias" not in key})
+    return lenient
+
+
+def without_norms_of_queries(state_dict):
+    fused = fuse_qkv(state_dict)
+    return {key: tensor for key, tensor in fused.items() if ".attn.q_" not in key}
+
+
+def of_four_numbers(state_dict):
+    return {
+        key: tensor.reshape(12, 4) if key.endswith("qkv.weight") else tensor
+        for key, tensor in fuse_qkv(state_dict).items()
+    }
+
+
+def by_the_course(position, old, new, policy="deit"):
+    prefix = position.shape[1] - old[0] * old[1]
+    return resize_position_embedding(position, new, prefix, policy, old)
+
+
 RIGHT = {
     "11.1": [" d "],
-    "11.2": [joined(), by_blocks, by_hand],
-    "11.3": [one_place_at_a_time, unflattened],
+    "11.2": [joined(), by_blocks, by_hand, lambda state: OrderedDict(fuse_qkv(state))],
+    "11.3": [
+        *(one_place_at_a_time, unflattened, by_the_course),
+        lambda position, old, new: stretched(position.float(), old, new).double(),
+    ],
     "11.4": ["b"],
 }
 WRONG = {
     "11.1": [("E", "answer A, B, C or D")],
     "11.2": [
-        (lambda state: list(state), "return a dict, got list"),
+        (lambda state: list(state), "return a dictionary"),
         (dict, "expected the key blocks.1.attn.qkv.weight"),
         (in_the_order_of_the_file, "file-order-kept"),
         (without_dots, "fused-again"),
@@ -131,6 +169,21 @@ WRONG = {
             "does not hold the numbers",
         ),
         (joined(join=sum), r"expected \(12, 4\), got \(4, 4\)"),
+        (lambda state: by_number(state, 24), "blocks.31.attn.qkv.weight is missing"),
+        (checked_by_weights, "two-parts-accepted"),
+        (without_norms_of_queries, "fused-again"),
+        (of_four_numbers, "blocks 1 and 31, 6 wide and without biases raised"),
+    ],
+    "11.3": [
+        (lambda t, old, new: stretched(t, old, (6, 10)), r"15 x 9: expected shape"),
+        (
+            lambda t, old, new: by_the_course(t, old, new, "timm"),
+            "stretched-with-antialias",
+        ),
+        (
+            lambda t, old, new: stretched(t, old, new, align_corners=True),
+            "other-interpolation",
+        ),
     ],
     "11.4": [("AB", "answer A, B, C or D")],
 }
