@@ -1,5 +1,7 @@
 """Lesson 12: right answers in other styles, mistakes in other forms."""
 
+from math import isqrt
+
 import torch
 from einops import rearrange
 from torch import nn
@@ -24,8 +26,8 @@ from course_vit.self_attention import attention
 
 def by_patches(inside, kernel):
     def embed(images, weight, bias):
-        weight = rearrange(weight, f"d c p q -> d ({kernel})")
-        return F.linear(cut(inside=inside)(images, 4), weight, bias)
+        patches = cut(inside=inside)(images, weight.shape[-1])
+        return F.linear(patches, rearrange(weight, f"d c p q -> d ({kernel})"), bias)
 
     return embed
 
@@ -36,12 +38,13 @@ def waves_by_pairs(n, d):
 
 
 def stretch_by_module(table, side):
-    grid = table.mT.unflatten(2, (14, 14))
+    old = isqrt(table.shape[1])
+    grid = table.mT.unflatten(2, (old, old))
     return nn.Upsample((side, side), mode="bicubic")(grid).flatten(2).mT
 
 
 def masked(fill):
-    return lambda q, k, mask: fill(q @ k.mT / 6**0.5, mask).softmax(dim=-1)
+    return lambda q, k, mask: fill(q @ k.mT / q.shape[-1] ** 0.5, mask).softmax(dim=-1)
 
 
 def hear_each(layer, x, real):
@@ -82,8 +85,8 @@ class Readout(nn.Module):
         return self.head(F.dropout(x, self.drop, self.training))
 
 
-def freeze_each(backbone, recurse=True):
-    for part in backbone.parameters(recurse):
+def freeze_each(backbone):
+    for part in backbone.parameters():
         part.requires_grad = False
     return backbone
 
@@ -105,10 +108,11 @@ def perform_in_full(x, kqv, w):
 
 
 def window_by_window(windows, side):
-    full = windows.new_zeros(len(windows), 3, side + 4, side + 4)
-    for place in range(windows.shape[1]):
-        i, j = 4 * (place // 4), 4 * (place % 4)
-        full[:, :, i : i + 7, j : j + 7] = windows[:, place].unflatten(1, (3, 7, 7))
+    windows, row = windows.unflatten(2, (-1, 7, 7)), isqrt(windows.shape[1])
+    full = windows.new_zeros(len(windows), windows.shape[2], side + 4, side + 4)
+    for place in range(row * row):
+        i, j = 4 * (place // row), 4 * (place % row)
+        full[:, :, i : i + 7, j : j + 7] = windows[:, place]
     return full[:, :, 2:-2, 2:-2]
 
 
@@ -123,7 +127,7 @@ RIGHT = {
         ["count", lambda table, side: bicubic(table, side, "timm")],
     ],
     "12.7": [("axis", shares(-1))],
-    "12.8": [("role", lambda x, qkv: attention(*qkv(x).split(6, dim=-1)))],
+    "12.8": [("role", lambda x, qkv: attention(*qkv(x).split(x.shape[-1], dim=-1)))],
     "12.9": [
         ("missing", masked(lambda s, mask: s.masked_fill_(~mask, -torch.inf))),
         ("missing", masked(lambda s, mask: torch.where(mask, s, -torch.inf))),
@@ -140,7 +144,7 @@ RIGHT = {
     "12.18": [
         ("scale", lambda x, p: x * (torch.rand(len(x), 1, 1) >= p) / max(1 - p, 1e-9))
     ],
-    "12.19": [("missing", lambda x, b, norm, head: head(norm(b[1](b[0](x[:, 0])))))],
+    "12.19": [("missing", lambda x, b, n, h: h(n(nn.Sequential(*b)(x)))[:, 0])],
     "12.20": [("healthy", lambda t, x: torch.cat([t.repeat(len(x), 1, 1), x], dim=1))],
     "12.21": [("mode", Readout)],
     "12.22": [("gradient", freeze_each)],
@@ -166,7 +170,7 @@ WRONG = {
     "12.3": [
         (("count", waves(lambda c: c // 2 * 3 / 16)), "not the table of lesson 2")
     ],
-    "12.4": [(("scale", table(0.3)), r"deviation of 0\.30\d, published models 0\.02$")],
+    "12.4": [(("scale", table(0.3)), r"deviation of 0\.\d+, published models 0\.02$")],
     "12.7": [(("axis", lambda q, k: shares(1)(q, k) / 2), "what should a row")],
     "12.8": [(("missing", lambda x, qkv: x + qkv(x)[..., :6]), "not the values")],
     "12.9": [
@@ -191,18 +195,20 @@ WRONG = {
     "12.17": [
         (
             ("role", lambda x, keep, on: kept(x, keep) if on else x * keep),
-            "0.8 in training and 0.8 in eval: the eval of this course is the identity",
+            "0.8 in training and 0.8 in eval: both should be 1",
         )
     ],
     "12.19": [
+        (("missing", lambda x, b, n, h: h(n(b[0](x))[:, 0])), "other scores"),
         (
-            ("missing", lambda x, b, norm, head: head(norm(b[0](x))[:, 0])),
+            ("missing", lambda x, b, n, h: h(n(nn.Sequential(*b)(x[:, :1])))[:, 0]),
             "other scores",
-        )
+        ),
+        (("missing", lambda x, b, n, h: h(n(b[1](b[0](x)))[:, 0])), "other inputs"),
     ],
     "12.20": [(("healthy", lambda t, x: prepend(t.data, x)), "token-cut-off")],
     "12.22": [
-        (("mode", lambda net: freeze_each(net, False)), "inner-layers-forgotten")
+        (("mode", lambda net: freeze_each(net[0]) and net), "inner-layers-forgotten")
     ],
     "12.23": [
         (
