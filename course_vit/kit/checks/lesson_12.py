@@ -280,7 +280,7 @@ def stretched(answer, old, side) -> Tensor:
     table = draw(1, old * old, 3)
     got, right = answer(table, side), bicubic(table, side)
     every = "timm", "transformers", "torchvision", "jax"
-    well = any(same(got, bicubic(table, side, policy)) for policy in every)
+    well = any(same(got, bicubic(table, side, other), atol=1e-5) for other in every)
     return right if well else got
 
 
@@ -342,7 +342,7 @@ patient(
     readings={
         "product-rounded-down": lambda f: ", ".join(
             f"{old} to {n}"
-            for old, n in ((14, 61), (37, 39), (37, 43), (14, 21), (14, 9))
+            for old, n in ((14, 61), (37, 39), (37, 43))
             if f(draw(1, old * old, 3), n).shape[1] < n * n
         ),
         "no stretch of lesson 2: off by up to {off:.2g} from torch's bicubic": (
@@ -355,12 +355,13 @@ patient(
         " rounded down?": by_factor(),
         "factor-made-larger: no row is lost, but the values moved by up to {off:.1g}:"
         " the picture is stretched a little too far and cut off": (
-            answers(*map(by_factor, (0.1, 0.01, 0.001, 1e-6)))
+            answers(*map(by_factor, (0.1, 0.01, 0.001)))
         ),
         "grid-scrambled: the number of rows is right, the values are off by"
         " up to {off:.1f}: is a row of the table still one place of the"
         " grid?": lambda x, n: bicubic(x.reshape(1, 3, -1).mT, n).mT.reshape(1, -1, 3),
     },
+    atol=1e-5,
 )
 
 
@@ -712,9 +713,6 @@ patient(
         "keep-taken-for-drop: keep_prob=0.8, and {got:.2f} were kept"
         " in training: what does the function think that its number"
         " means?": lambda x, keep, on: F.dropout(x, keep),
-        "never-drops: keep_prob=0.8, and all are kept in training": (
-            lambda x, keep, on: x
-        ),
         "drops-in-eval: in eval {got:.2f} are kept, not all": (
             lambda x, keep, on: F.dropout(x, 1 - keep)
         ),
@@ -748,14 +746,13 @@ patient(
     readings={
         "with drop_prob=1 something survives": lambda f: f(draw(400, 2, 3), 1.0),
         "nan-painted-over": lambda f: slope(lambda x: f(x, 1.0), draw(400, 2, 3)),
-        "with drop_prob=0 nothing should be dropped": lambda f: f(draw(400, 2, 3), 0.0),
+        "with drop_prob=0 nothing should be dropped": lambda f: f(draw(3, 4, 5), 0.0),
         "drops-single-numbers": lambda f: factors(f).std(dim=(1, 2)),
         "survivors: divided by their chance?": lambda f: factors(f).max(),
         "drop_prob=0.25, and the share of the survivors is off by {got:.2f}": (
             lambda f: max(abs(share(factors(f)) - 0.75), 0.08)
         ),
     },
-    other=lambda f: f(draw(3, 4, 5), 0.0),
     mistakes={
         "nothing-by-nothing: with drop_prob=1 nan comes out: 0 survivors are divided by"
         " their chance": lambda x, p: x / (1 - p) * alive(x, p),
@@ -764,8 +761,6 @@ patient(
         " over": lambda x, p: (x / (1 - p) * alive(x, p)).nan_to_num(),
         "survivors-not-divided: survivors of drop_prob=0.25 come back as they were, so"
         " the mean falls to 0.75": lambda x, p: x * alive(x, p),
-        "drops-nothing-at-one: with drop_prob=1 the branch comes back whole: who should"
-        " survive?": lambda x, p: drop_path(x, p % 1),
         "drops-single-numbers: parts of a branch are dropped: one draw for each image,"
         " not for each number": F.dropout,
     },
@@ -971,14 +966,14 @@ patient(
     trial=trained,
     readings={
         "teacher-learns-too": lambda names: "teacher" in names[0],
-        "in no optimizer: {got}": lambda names: names[1],
+        "in no optimizer: {got}. Who would move what is left out?": (
+            lambda names: names[1]
+        ),
         "a parameter is in the list twice, and would be moved twice": itself,
     },
     mistakes={
         "teacher-learns-too: the teacher is in the optimizer, and would learn from its"
         " student": to_train(""),
-        "student-only: only the student is in the optimizer: who moves the token and"
-        " its head?": to_train("student"),
     },
 )
 
