@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import torch
 from einops import reduce, repeat
 from torch import nn
@@ -40,8 +41,13 @@ def by_weights(x, num_prefix_tokens):
 
 RIGHT = {
     "6.1": [Registered],
-    "6.2": [[f" {step.capitalize()}" for step in STEPS]],
-    "6.3": [(float(COUNT), 2.3)],
+    "6.2": [
+        [f" {step.capitalize()}" for step in STEPS],
+        ", ".join(STEPS),
+        moved("token 0", to="norm"),  # equation 4 of the paper
+        moved("head", to="token 0"),  # as much work as can be, and the same scores
+    ],
+    "6.3": [(float(COUNT), 2.3), (np.int64(COUNT), np.float32(2.3))],
     "6.4": [lambda x, k: reduce(x[:, k:], "b n d -> b d", "mean"), by_loop, by_weights],
 }
 WRONG = {
@@ -56,9 +62,17 @@ WRONG = {
             prepends(lambda token, x: prepended(token, prepended(token, x))),
             r"expected tokens \(3, 1 \+ 4, 5\), got \(3, 6, 5\)",
         ),
+        (lambda d: prepends()(48), "5 numbers wide, got 48"),
+        (lambda d: prepends()(5), r"2 images of 6 patches, 7 wide, raised"),
+        (
+            prepends(lambda t, x: torch.cat([t.expand(3, -1, -1), x], dim=1)),
+            "2 images of 6 patches",
+        ),
     ],
     "6.2": [
-        (STEPS[:-1], "use each of"),
+        (STEPS[:-1], "'head' is missing"),
+        ([*STEPS[:-1], "heads"], "'heads' is none of the steps"),
+        ([*STEPS, "norm"], "'norm' is in your list twice"),
         (
             [DECOY if step == "token 0" else step for step in STEPS],
             "reads-the-first-patch",
@@ -69,6 +83,7 @@ WRONG = {
     "6.3": [
         ((COUNT + 40 * D, 2.3), "one-token-per-image"),
         ((5_700_000, log(10)), "Add up"),
+        ({"parameters": COUNT + 1, "loss": 2.3}, r"5,717,417\? Add up"),
         ((COUNT, 1.5), "Which probability"),
         ((..., 2.3), "the blank is still empty"),
         (2.3, "cannot be read as an answer"),

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -333,7 +334,7 @@ def same(
         return len(got) == len(other) and all(
             same(one, two, rtol, atol) for one, two in zip(got, other, strict=True)
         )
-    if isinstance(got, int | float) and isinstance(other, int | float):
+    if isinstance(got, Real) and isinstance(other, Real):  # numpy's numbers, too
         return math.isclose(got, other, rel_tol=rtol or 1e-9, abs_tol=atol or 1e-12)
     return type(got) is type(other) and got == other
 

@@ -9,17 +9,20 @@ from .judge import choose, draw, exercise
 
 
 class Classifier(nn.Module):
-    """A small model with dropout; `slip` is added to its first logit."""
+    """A small model with dropout and a buffer; `slip` is added to its last logit."""
 
     def __init__(self, seed: int, bias: bool = True, slip: float = 0.0) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.drop, self.slip = nn.Dropout(0.5), slip
         self.head = nn.Linear(6, 5, bias=bias, dtype=torch.float64)
+        self.register_buffer("shift", torch.randn(5, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.head(self.drop(x))
-        return torch.cat([logits[:, :1] + self.slip, logits[:, 1:]], dim=1)
+        logits = self.head(self.drop(x)) + self.shift
+        slip = torch.zeros_like(logits)
+        slip[-1, -1] = self.slip
+        return logits + slip
 
 
 def gap_by(
@@ -40,7 +43,22 @@ def gap_by(
 
 
 def between(slip: float):
-    return lambda gap: gap(Classifier(2, slip=slip), Classifier(1), draw(7, 6))
+    return lambda gap: torch.as_tensor(
+        gap(Classifier(2, slip=slip), Classifier(1), draw(7, 6))
+    ).detach()
+
+
+def raises(ours: bool, theirs: bool):
+    """Whether a gap is refused between models with and without a bias."""
+
+    def run(gap) -> bool:
+        try:
+            gap(Classifier(2, bias=ours), Classifier(1, bias=theirs), draw(7, 6))
+        except Exception:
+            return True
+        return False
+
+    return run
 
 
 def kept(gap) -> Tensor:
@@ -57,15 +75,16 @@ gap = exercise(
         "changed-the-witness": kept,
         "compared-in-training-mode": lambda f: between(0.0)(f) - between(0.0)(f),
         "weights-not-carried-over": between(0.0),
-        "one logit of five is off by 0.3: expected a gap of {right:.3f}, got"
-        " {got:.3f}": between(0.3),
-        "one logit of five is off by -0.3: expected a gap of {right:.3f}, got"
-        " {got:.3f}": between(-0.3),
-    },
-    also={
-        "a weight of ours that theirs does not have, and that would stay random,": (
-            lambda f: f(Classifier(2), Classifier(1, bias=False), draw(7, 6))
-        )
+        "one logit of 35 is off by 2: expected a gap of {right:.3f}, got {got:.3f}": (
+            between(2.0)
+        ),
+        "one logit of 35 is off by -2: expected a gap of {right:.3f}, got {got:.3f}": (
+            between(-2.0)
+        ),
+        "something-stayed-random": raises(ours=True, theirs=False),
+        "ours lacks a weight that theirs has, and nothing was raised": (
+            raises(ours=False, theirs=True)
+        ),
     },
     rtol=0.03,  # either definition of the standard deviation is good
     atol=1e-9,
@@ -77,17 +96,18 @@ gap.mistakes |= {
     ),
     "compared-in-training-mode: asked twice, your gap of the same two models differs"
     " by {got:.2f}: something in them is still drawn by chance": gap_by(training=True),
-    "mean-hides-the-worst: one logit of five is off by 0.3, and your gap is {got:.3f},"
-    " a fifth of {right:.3f}: four good ones must not excuse a bad one": (
+    "mean-hides-the-worst: one logit of 35 is off by 2, and your gap is {got:.3f},"
+    " far below {right:.3f}: many good ones must not excuse a bad one": (
         gap_by(summary=lambda difference: difference.abs().mean())
     ),
-    "not-in-units-of-spread: one logit is off by 0.3, and that is your gap. Is this"
+    "not-in-units-of-spread: one logit is off by 2, and that is your gap. Is this"
     " much or little? In units of the spread of the logits of `theirs` it is"
     " {right:.3f}": gap_by(scale=lambda right: 1),
-    "something-stayed-random": gap_by(
+    "something-stayed-random: ours has a weight that theirs lacks: it stayed random,"
+    " and nothing was raised": gap_by(
         copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict(), False)
     ),
-    "signed-difference: one logit is too low by 0.3, and your gap is {got:.3f}: too"
+    "signed-difference: one logit is too low by 2, and your gap is {got:.3f}: too"
     " low is as wrong as too high": gap_by(summary=torch.max),
     "changed-the-witness: the weights of `theirs` have changed: it is the reference,"
     " carry them from it": (
