@@ -503,6 +503,13 @@ def test_how_many_must_be_a_number_from_1_up(capsys, number):
     assert message in capsys.readouterr().err
 
 
+def test_an_empty_path_is_not_this_folder(capsys):
+    for arguments in (["predict", ""], ["predict", "cat.png", "--overlay", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "must be a path, got an empty text" in capsys.readouterr().err
+
+
 def test_a_package_that_is_missing_is_named(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "course_vit.kit.predict")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -119,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
 
 def place(text: str) -> Path:
     """A path, for argparse; `~` is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, got an empty text")
     return Path(os.path.expanduser(text))
 
 
