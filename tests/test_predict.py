@@ -1,5 +1,6 @@
 """The command `course-vit predict`: what it says of good images and of bad ones."""
 
+import json
 import os
 import re
 import struct
@@ -23,6 +24,7 @@ from weights import answer, drawn, with_weights
 from course_vit import DistilledVisionTransformer, VisionTransformer, create_model
 from course_vit.kit import predict as kit_predict
 from course_vit.kit.cli import main
+from course_vit.looking_inside import attention_rollout
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -194,6 +196,101 @@ def test_an_overlay_for_every_image_beside_what_was_shown(run, photos, tmp_path)
         assert np.abs(shown - expected.permute(1, 2, 0).numpy()).max() < 1
 
 
+def test_without_a_class_token_the_overlay_is_the_mean_of_all_rows(monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "num_heads": 3}
+    model = VisionTransformer(pool="mean", depth=2, **sizes)
+    maps = [torch.randn(1, 3, 4, 4).mul(9).softmax(dim=-1) for _ in range(2)]
+    monkeypatch.setattr(kit_predict, "attention_maps", lambda *_: maps)
+    black = Image.new("RGB", (16, 16))
+    drawn = kit_predict.attention_overlay(model, torch.zeros(1, 3, 16, 16), black)
+    greens = np.asarray(drawn)[4::8, 20::8, 1].flatten()
+    mean = attention_rollout(maps)[0].mean(dim=0)
+    assert (np.argsort(greens) == mean.argsort().numpy()).all()
+    assert len(set(greens.tolist())) == 4
+
+
+def test_the_drawings_of_an_earlier_run_are_no_images(run, photos):
+    for _ in range(2):
+        code, found, complaints = run(photos, "--overlay", photos / "drawn")
+        assert (code, len(found), complaints) == (0, 2, [])
+    assert len([*(photos / "drawn").iterdir()]) == 2
+
+
+def test_names_of_drawings_are_cut_by_bytes(run, photos, tmp_path):
+    (photos / "a.png").rename(photos / f"{82 * '圖'}.png")
+    (photos / "b.png").rename(photos / f"{83 * '圖'}.png")
+    code, found, complaints = run(photos, "--overlay", tmp_path / "drawn")
+    assert (code, len(found), complaints) == (0, 2, [])
+    names = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert names == [f"{40 * '圖'}_attention.png", f"{40 * '圖'}_attention_2.png"]
+
+
+def test_a_drawing_that_cannot_be_written_is_a_line(run, photos, tmp_path):
+    (tmp_path / "drawn" / "a_attention.png").mkdir(parents=True)
+    code, found, complaints = run(photos, "--overlay", tmp_path / "drawn")
+    assert (code, len(found), len(complaints)) == (1, 2, 1)
+    assert re.match(r".*a\.png: its drawing .* cannot be written", complaints[0])
+    assert (tmp_path / "drawn" / "b_attention.png").exists()
+
+
+@pytest.mark.parametrize("what", ["file", "loop"])
+def test_a_folder_that_cannot_be_made_is_named(run, photos, tmp_path, what):
+    place = tmp_path / what
+    place.symlink_to(place) if what == "loop" else place.touch()
+    code, found, complaints = run(photos, "--overlay", place)
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    assert complaints[0].startswith(f"the folder {place} cannot be made")
+
+
+# Names of classes
+
+CLASSES = ["un", "deux", "trois"]
+FILES = {
+    "lines.txt": "un\ndeux\ntrois\n",
+    "bom.txt": "\ufeffun\r\ndeux\r\ntrois",
+    "list.json": json.dumps(CLASSES),
+    "numbers.json": json.dumps({"2": "trois", "0": "un", "1": "deux"}),
+    "imagenet.json": json.dumps({i: [f"n{i}", CLASSES[i]] for i in range(3)}),
+    "config.json": json.dumps({"id2label": dict(enumerate(CLASSES)), "x": 1}),
+    "timm.json": json.dumps({"label_names": CLASSES}),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_classes_have_the_names_of_a_file(run, weights_of, photos, tmp_path, name):
+    (tmp_path / name).write_text(FILES[name], "utf-8")
+    weights = weights_of(TINY, 3)
+    code, found, _ = run(photos / "a.png", "--names", tmp_path / name, weights=weights)
+    (rows,) = found.values()
+    assert code == 0
+    assert {number: text for _, number, text in rows} == dict(enumerate(CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("two.txt", "un\ndeux", "two.txt has 2 names for 3 classes"),
+        ("bad.json", "{", "bad.json does not have the names of classes"),
+        ("gap.json", '{"0": "un", "2": "trois"}', "gap.json does not have the names"),
+        ("none.json", "3", "none.json does not have the names of classes"),
+        ("binary.txt", None, "binary.txt does not have the names of classes"),
+        ("missing/file.txt", "", "file.txt cannot be read: No such file"),
+    ],
+)
+def test_a_file_without_these_names_is_refused(
+    run, weights_of, photos, tmp_path, name, content, message
+):
+    if content is None:
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    elif content:
+        (tmp_path / name).write_text(content)
+    file = tmp_path / name
+    code, found, complaints = run(photos, "--names", file, weights=weights_of(TINY, 3))
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    assert message in complaints[0]
+
+
 # Bad images
 
 
@@ -260,25 +357,53 @@ def test_bad_images_are_a_line_each_and_the_others_go_on(run, photos, tmp_path):
 
 
 def test_what_may_not_be_read_is_a_line_and_the_others_go_on(run, photos, monkeypatch):
-    locked, is_file = photos.parent / "locked" / "cat.png", kit_predict.Path.is_file
+    locked, stat = photos.parent / "locked" / "cat.png", kit_predict.Path.stat
 
     def guarded(path, **options):
         if path == locked:
             raise PermissionError(13, "Permission denied")
-        return is_file(path, **options)
+        return stat(path, **options)
 
-    monkeypatch.setattr(kit_predict.Path, "is_file", guarded)
+    monkeypatch.setattr(kit_predict.Path, "stat", guarded)
     code, found, complaints = run(locked, photos / "a.png")
     assert (code, list(found)) == (1, [f"{photos / 'a.png'}"])
     assert complaints == [f"{locked}: cannot be read: Permission denied"]
 
 
-def test_only_files_of_a_folder_are_images(run, photos):
+def test_what_is_no_file_in_a_folder_is_a_line_each(run, photos):
     (photos / "folder.png").mkdir()
     (photos / "broken.png").symlink_to("nowhere.png")
+    (photos / "loop.png").symlink_to("loop.png")
+    (photos / "round").symlink_to(photos)
     os.mkfifo(photos / "pipe.png")  # it would never come to an end
     code, found, complaints = run(photos, "--top", 1)
-    assert (code, len(found), complaints) == (0, 2, [])
+    assert (code, len(found)) == (1, 2)
+    assert sorted(complaints) == [
+        f"{photos / 'broken.png'}: this link leads nowhere",
+        f"{photos / 'loop.png'}: cannot be read: Too many levels of symbolic links",
+        f"{photos / 'pipe.png'}: this is not an ordinary file",
+        f"{photos / 'round'}: a link to a folder, or a locked one, is not searched: "
+        "name it yourself",
+    ]
+
+
+def test_a_folder_of_classes_a_pattern_and_the_home_folder(run, photos, monkeypatch):
+    val = photos.parent / "val"
+    for name in "ab":
+        (val / name / ".hidden").mkdir(parents=True)
+        (photos / f"{name}.png").rename(val / name / "1.png")
+        (val / name / ".hidden" / "no.png").write_text("no image")
+    both = [f"{val / 'a' / '1.png'}", f"{val / 'b' / '1.png'}"]
+    monkeypatch.setenv("HOME", str(val))
+    for place in (val, val / "*" / "1.p?g", "~"):
+        code, found, complaints = run(place, "--top", 1)
+        assert (code, list(found), complaints) == (0, both, [])
+    for name in ["[a].png", "*.png"]:  # a name is not a pattern where there is a file
+        (val / "a" / "1.png").rename(val / "a" / name)
+        assert list(run(val / "a" / name)[1]) == [f"{val / 'a' / name}"]
+        (val / "a" / name).rename(val / "a" / "1.png")
+    code, found, complaints = run(val / "*.jpg")
+    assert (code, complaints) == (1, [f"{val / '*.jpg'}: there is no such file"])
 
 
 def test_any_name_of_a_file_can_be_printed(photos, weights_of, tmp_path):
@@ -316,9 +441,12 @@ def test_nothing_is_drawn_among_the_images(run, photos):
 
 def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):
     """Nothing is fetched for a slip of the pen."""
-    missing = tmp_path / "cat.png"
-    assert main(["predict", str(missing), "--model", TINY]) == 1
-    assert capsys.readouterr() == ("", f"{missing}: there is no such file\n")
+    text, missing = tmp_path / "text.png", tmp_path / "cat.png"
+    text.write_text("a cat")
+    assert main(["predict", str(missing), str(text), "--model", TINY]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 2
 
 
 # What concerns all images
@@ -336,6 +464,7 @@ def test_without_an_image_no_weights_are_looked_for(capsys, tmp_path):
             ["--device", "abacus"],
             "there is no device 'abacus' on this computer: use cpu",
         ),
+        (["--device", "meta"], "there is no device 'meta' on this computer: use cpu"),
         (["--weights", "missing.pth"], ".*missing.pth.*"),
     ],
 )
@@ -372,6 +501,13 @@ def test_how_many_must_be_a_number_from_1_up(capsys, number):
         main(["predict", "cat.png", "--model", TINY, f"--top={number}"])
     message = f"must be a whole number from 1 up, got '{number}'"
     assert message in capsys.readouterr().err
+
+
+def test_an_empty_path_is_not_this_folder(capsys):
+    for arguments in (["predict", ""], ["predict", "cat.png", "--overlay", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "must be a path, got an empty text" in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named(capsys, monkeypatch):

@@ -178,9 +178,14 @@ def hub(monkeypatch, tmp_path):
     """The server; the libraries use it in place of the hub, and empty caches."""
     server = Hub()
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-    here = {"endpoint": server.address, "cache_dir": tmp_path / "hub"}
-    download = partial(huggingface_hub.hf_hub_download, **here)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    address, folder = {"endpoint": server.address}, {"cache_dir": tmp_path / "hub"}
+    for name, here in {
+        "hf_hub_download": address | folder,
+        "hf_hub_url": address,
+        "try_to_load_from_cache": folder,
+    }.items():
+        there = partial(getattr(huggingface_hub, name), **here)
+        monkeypatch.setattr(huggingface_hub, name, there)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between two tries
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
@@ -248,9 +253,11 @@ def test_offline_with_an_empty_cache(hub, monkeypatch):
     assert hub.seen == []
 
 
-def test_no_network(hub):
+def test_no_network(hub, monkeypatch):
+    """It is said at once: the download alone would try six times, in 23 seconds."""
     hub.shutdown()
     hub.server_close()
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("this is a retry"))
     refused(
         r"was not fetched: there is no connection, or it broke \(.*\), so try again",
         load,

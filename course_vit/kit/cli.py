@@ -1,6 +1,7 @@
 """The command `course-vit`, also run by `python -m course_vit`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--root",
-        type=Path,
+        type=place,
         default=Path(),
         help="the folder of the course (default: this one)",
     )
@@ -42,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=place,
         metavar="IMAGE",
-        help="a file, or a folder: all images in it",
+        help="a file, or a folder: all images in it and in the folders inside",
     )
     command.add_argument(
         "--model",
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--overlay",
-        type=Path,
+        type=place,
         metavar="FOLDER",
         help="draw each image there, and beside it where the model looked: yellow most",
     )
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the name of a set, or a file: no file says how its images were prepared,"
         " so as the family of the model does (default: the published, fetched once)",
+    )
+    command.add_argument(
+        "--names",
+        type=place,
+        metavar="FILE",
+        help="the names of the classes, one in each line, or JSON",
     )
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda or mps (default: cpu)"
@@ -103,11 +110,18 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "folder",
                 nargs="?",
-                type=Path,
+                type=place,
                 metavar="FOLDER",
                 help="the workbook (default: this folder if it is one, else workbook/)",
             )
     return top
+
+
+def place(text: str) -> Path:
+    """A path, for argparse; `~` is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, got an empty text")
+    return Path(os.path.expanduser(text))
 
 
 def positive(text: str) -> int:
@@ -134,8 +148,15 @@ def run_predict(options: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file may have any name
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    named = {"weights": options.weights, "top": options.top, "device": options.device}
-    well = predict(options.images, options.model, overlay=options.overlay, **named)
+    well = predict(
+        options.images,
+        options.model,
+        weights=options.weights,
+        top=options.top,
+        overlay=options.overlay,
+        device=options.device,
+        names=options.names,
+    )
     return 0 if well else 1
 
 

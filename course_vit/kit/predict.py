@@ -1,9 +1,12 @@
 """Name what is in photographs: the command `course-vit predict`."""
 
+import json
 import math
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 
 import torch
@@ -28,6 +31,10 @@ class PredictError(CourseError):
     """An image or a model that cannot be used: why, and what to do."""
 
 
+class ImageError(PredictError):
+    """A single image that cannot be used; the others are not concerned."""
+
+
 def predict(
     places: Sequence[Path],
     name: str,
@@ -35,72 +42,101 @@ def predict(
     top: int = 5,
     overlay: Path | None = None,
     device: str = "cpu",
+    names: Path | None = None,
 ) -> bool:
     """Print the likeliest classes of each image; returns False if one was not read.
 
-    places: images, and folders of images.
+    places: files, folders and patterns, as `find_images` takes them.
     name, weights, device: the arguments of `load`.
     top: how many classes to print for each image.
     overlay: a folder in which each image is drawn, with where the model looked.
+    names: a file with the names of the classes, as `read_names` takes it.
 
-    An image that cannot be read gives one line on stderr, and the other images are
-    still read. Raises CourseError for a problem that concerns all of them.
+    An image that cannot be read or drawn gives one line on stderr, and the other images
+    are still read. Nothing is fetched before one image has been read. Raises
+    CourseError for a problem that concerns all of them.
     """
-    paths, failures = find_images(places)
+    paths, failures = find_images(places, overlay)
     for failure in failures:
         print(failure, file=sys.stderr)
-    if not paths:
-        return False
-    if overlay:
-        if overlay.resolve() in {path.resolve().parent for path in paths}:
-            raise PredictError(
-                f"your images are in {overlay}: choose another folder for the drawings"
-            )
-        overlay.mkdir(parents=True, exist_ok=True)
-    model, how = load(name, weights=weights, device=device)
-    drawn: set[Path] = set()
+    if overlay and paths:
+        make_folder(overlay, paths)
+    model, drawn = None, set[Path]()
     for path in tqdm(paths, leave=False, disable=None if len(paths) > 1 else True):
         try:
-            picture = view(open_image(path), how)
-        except PredictError as error:
+            image = open_image(path)
+            if model is None:
+                model, how = load(name, weights=weights, device=device)
+                classes = class_names(how, names)
+            picture = view(image, how)
+            images = as_images(picture, how).to(device)
+            tqdm.write(table(path, likeliest(model, images, classes, top)))
+            if overlay:
+                drawn.add(place := free_place(overlay, path.stem, drawn))
+                save(attention_overlay(model, images, picture), place)
+        except ImageError as error:
             failures.append(f"{path}: {error}")
             tqdm.write(failures[-1], file=sys.stderr)
-            continue
-        images = as_images(picture, how).to(device)
-        tqdm.write(table(path, likeliest(model, images, top)))
-        if overlay:
-            drawn.add(place := free_place(overlay, path.stem[:99], drawn))
-            attention_overlay(model, images, picture).save(place)
     return not failures
 
 
-def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Find files and the images in folders; the second list names what has none."""
+# --- Finding and reading images ---
+
+
+def find_images(
+    places: Sequence[Path], overlay: Path | None = None
+) -> tuple[list[Path], list[str]]:
+    """Find the images that are meant; the second list says which folders have none.
+
+    A place is a file, or a folder, which stands for all images in it and in the folders
+    inside, or a pattern such as `*.png`, which not every shell replaces by the names.
+    Drawings of an earlier run, in `overlay`, are left out.
+    """
+    paths: list[Path] = []
+    failures = []
+    for place in places:
+        matching = [] if os.path.lexists(place) else glob(str(place), recursive=True)
+        for path in map(Path, sorted(matching) or [str(place)]):
+            found = [*images_in(path, overlay)] if os.path.isdir(path) else [path]
+            if not found:
+                failures.append(f"{path}: there is no image in this folder")
+            paths += found
+    return paths, failures
+
+
+def images_in(folder: Path, overlay: Path | None) -> Iterator[Path]:
+    """Yield the images in a folder and in those inside, but no hidden ones.
+
+    Also yields each folder that is not searched, because it is locked or is a link,
+    which might lead back: for `open_image` to complain of it.
+    """
     known = Image.registered_extensions()
     suffixes = {suffix for suffix, kind in known.items() if kind in FORMATS}
-    paths, failures = [], []
-    for place in places:
-        try:
-            found, what = [place] if place.is_file() else [], "there is no such file"
-            if place.is_dir():
-                files = (path for path in sorted(place.iterdir()) if path.is_file())
-                found = [path for path in files if path.suffix.lower() in suffixes]
-                found = [path for path in found if path.name[0] != "."]
-                what = "there is no image in this folder"
-        except OSError as error:
-            found, what = [], f"cannot be read: {error.strerror}"
-        paths += found
-        if not found:
-            failures.append(f"{place}: {what}")
-    return paths, failures
+    locked: list[OSError] = []
+    for where, folders, files in os.walk(folder, onerror=locked.append):
+        inside = [Path(where, name) for name in sorted(folders) if name[0] != "."]
+        inside = [path for path in inside if not (overlay and is_same(path, overlay))]
+        folders[:] = [path.name for path in inside]
+        yield from (path for path in inside if path.is_symlink())
+        for path in (Path(where, name) for name in sorted(files) if name[0] != "."):
+            if path.suffix.lower() in suffixes:
+                yield path
+    yield from (Path(error.filename) for error in locked)
+
+
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one place, which need not exist."""
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def open_image(path: Path) -> Image.Image:
     """Read an image in RGB, the right way up; of an animation, the first picture.
 
-    Raises PredictError for a file that is no image, is damaged, or has more pixels than
+    Raises ImageError for a file that is no image, is damaged, or has more pixels than
     Pillow's limit of 89 million, since a small file could fill the memory.
     """
+    if not os.path.isfile(path):
+        raise ImageError(what_else(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow also warns of harmless things
@@ -110,31 +146,46 @@ def open_image(path: Path) -> Image.Image:
                 if image.mode[0] not in "IF":  # Pillow would cut these off at 255
                     return ImageOps.exif_transpose(image).convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PredictError(
+        raise ImageError(
             f"the image has over {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise PredictError(
+        raise ImageError(
             f"this is not an image in one of the formats {', '.join(FORMATS)}"
         ) from error
     except Exception as error:  # a decoder may raise anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PredictError(f"the file is damaged or locked ({reason})") from error
-    raise PredictError(
+        raise ImageError(f"the file is damaged or locked ({reason})") from error
+    raise ImageError(
         f"expected 8 bits per channel, got Pillow's mode {image.mode}: convert it"
     )
+
+
+def what_else(path: Path) -> str:
+    """Say what a path is that is not a file."""
+    if os.path.isdir(path):
+        return "a link to a folder, or a locked one, is not searched: name it yourself"
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return (
+            "this link leads nowhere" if path.is_symlink() else "there is no such file"
+        )
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "this is not an ordinary file"
 
 
 def view(image: Image.Image, how: WeightSet) -> Image.Image:
     """Show an image as the model will see it: resized, and the middle cut out.
 
     As in timm's evaluation, the square in the middle is the share `how.crop` of the
-    shorter side. Raises PredictError for an image so thin that resizing would make it
+    shorter side. Raises ImageError for an image so thin that resizing would make it
     huge.
     """
     side = math.floor(how.img_size / how.crop)
     if side**2 * max(image.size) > 50_000_000 * min(image.size):
-        raise PredictError(
+        raise ImageError(
             f"the image is too thin, {image.width} x {image.height} pixels: crop it to"
             " what matters"
         )
@@ -145,6 +196,9 @@ def view(image: Image.Image, how: WeightSet) -> Image.Image:
 def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
     """Make a batch of one, `1 3 h w`, scaled by the mean and std of the training."""
     return pictures.normalize(pictures.to_tensor(picture), how.mean, how.std)[None]
+
+
+# --- The model and its classes ---
 
 
 def load(
@@ -160,7 +214,7 @@ def load(
     device that does not exist and for weights that do not fit or have no head.
     """
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()
     except (AssertionError, RuntimeError) as error:
         raise PredictError(
             f"there is no device {device!r} on this computer: use cpu"
@@ -178,18 +232,59 @@ def load(
     return model.eval().to(device), loaded.how
 
 
+def class_names(how: WeightSet, file: Path | None = None) -> list[str]:
+    """The name of each class: those of a file, else ImageNet's for a thousand classes.
+
+    Other classes have no names unless a file has them: each is "". Raises PredictError
+    for a file with another number of names.
+    """
+    if file is None:
+        names = ViT_B_16_Weights.DEFAULT.meta["categories"]
+        return names if how.classes == len(names) else [""] * how.classes
+    names = read_names(file)
+    if len(names) != how.classes:
+        raise PredictError(
+            f"{file} has {len(names)} names for {how.classes} classes: give a name for"
+            " each class of the weights, in their order"
+        )
+    return names
+
+
+def read_names(file: Path) -> list[str]:
+    """Read the names of classes, in the order of their numbers.
+
+    The file has a name in each line, or it is JSON: a list of names, names by their
+    numbers, or a `config.json` of transformers or timm with such names in it. Raises
+    PredictError for any other file.
+    """
+    try:
+        text = file.read_text("utf-8-sig")
+        if file.suffix != ".json":
+            return text.strip().splitlines()
+        names = json.loads(text)
+        if isinstance(names, dict):
+            names = names.get("id2label") or names.get("label_names") or names
+        if isinstance(names, dict):
+            names = [names[str(number)] for number in range(len(names))]
+        return [name if isinstance(name, str) else name[-1] for name in names]
+    except OSError as error:
+        raise PredictError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise PredictError(
+            f"{file} does not have the names of classes: write one in each line, or a"
+            " JSON list of them"
+        ) from error
+
+
 @torch.inference_mode()
 def likeliest(
-    model: nn.Module, images: Tensor, top: int = 5
+    model: nn.Module, images: Tensor, names: Sequence[str], top: int = 5
 ) -> list[tuple[float, int, str]]:
     """Find the most probable classes of one image `1 3 h w`: probability, number, name.
 
-    A model with a thousand classes is taken to know ImageNet's; others have no names.
+    `names` has the name of each class.
     """
     shares = model(images)[0].float().softmax(dim=0)
-    names = ViT_B_16_Weights.DEFAULT.meta["categories"]
-    if len(shares) != len(names):
-        names = [""] * len(shares)
     found = shares.topk(min(top, len(shares)))
     rows = zip(found.values.tolist(), found.indices.tolist(), strict=True)
     return [(share, number, names[number]) for share, number in rows]
@@ -201,12 +296,47 @@ def table(path: Path, rows: Sequence[tuple[float, int, str]]) -> str:
     return "\n".join(line.rstrip() for line in [f"probability  class  {path}", *lines])
 
 
+# --- The drawings ---
+
+
+def make_folder(overlay: Path, paths: Sequence[Path]) -> None:
+    """Make the folder of the drawings. Raises PredictError if it cannot be used."""
+    if any(is_same(path.parent, overlay) for path in paths):
+        raise PredictError(
+            f"your images are in {overlay}: choose another folder for the drawings"
+        )
+    try:
+        overlay.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PredictError(
+            f"the folder {overlay} cannot be made ({error.strerror}): choose another"
+            " one for the drawings"
+        ) from error
+
+
 def free_place(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """Choose a file name that no other drawing of this run has."""
+    """Choose a file name that no other drawing of this run has.
+
+    Systems limit the bytes of a name, most of them to 255.
+    """
+    stem = os.fsencode(stem)[:120].decode(errors="ignore")
     place, number = folder / f"{stem}_attention.png", 2
     while place in taken:
         place, number = folder / f"{stem}_attention_{number}.png", number + 1
     return place
+
+
+def save(drawing: Image.Image, place: Path) -> None:
+    """Write a drawing whole or not at all. Raises ImageError if that is impossible."""
+    partial = place.with_suffix(".partial")
+    try:
+        drawing.save(partial, "PNG")
+        partial.replace(place)
+    except OSError as error:
+        raise ImageError(
+            f"its drawing {place} cannot be written ({error.strerror}): make room, or"
+            " choose another folder"
+        ) from error
 
 
 def attention_overlay(
@@ -220,7 +350,8 @@ def attention_overlay(
     """
     prefix = model.num_prefix_tokens
     rollout = attention_rollout(attention_maps(model, images))[0].float()
-    heat = rollout[:prefix].mean(dim=0)[prefix:].unflatten(0, model.grid_size)
+    read = rollout[:prefix] if prefix else rollout  # without a class token, all
+    heat = read.mean(dim=0)[prefix:].unflatten(0, model.grid_size)
     heat = heat[None, None] / heat.max()
     heat = F.interpolate(heat, size=picture.size[::-1], mode="bilinear")
     colors = colormaps["viridis"](heat[0, 0].cpu().numpy(), bytes=True)[..., :3]

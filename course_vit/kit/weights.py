@@ -353,9 +353,18 @@ def _from_hub(repository: str) -> tuple[Path, str]:
 
     They lead there from a readable name, so the file itself is what is returned.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
 
-    path = Path(hf_hub_download(repository, "model.safetensors")).resolve()
+    file = "model.safetensors"
+    if not isinstance(try_to_load_from_cache(repository, file), str):
+        # Where there is no network this fails at once, the download after 30 seconds.
+        get_hf_file_metadata(hf_hub_url(repository, file))
+    path = Path(hf_hub_download(repository, file)).resolve()
     return path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else ""
 
 
