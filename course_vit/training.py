@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 __all__ = [
     "Loader",
     "Loss",
+    "logits_of",
     "cross_entropy",
     "train_step",
     "init_narrow",
@@ -47,6 +48,26 @@ Loader = DataLoader | Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Any, Tensor], Tensor]
 
 
+def logits_of(outputs: Any) -> Tensor:
+    """The logits among the outputs of a model, `b k -> b k`.
+
+    Models of `transformers` return an object that holds the logits as `.logits`.
+
+    Args:
+        outputs: What the model returned: a tensor `b k`, or an object with `.logits`.
+
+    Raises:
+        TypeError: If the outputs are anything else, such as a tuple.
+    """
+    logits = getattr(outputs, "logits", outputs)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            "expected a tensor of logits or an object with .logits, got "
+            f"{type(outputs).__name__}: return the logits, or train with another loss"
+        )
+    return logits
+
+
 def cross_entropy(
     images: Tensor, outputs: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> Tensor:
@@ -57,12 +78,12 @@ def cross_entropy(
 
     Args:
         images: The images, `b c h w`; they are ignored.
-        outputs: The logits, `b k`.
+        outputs: The logits, `b k`, or an object that holds them as `.logits`.
         labels: The class of each image, `b`, from 0 to k - 1.
         smoothing: The share of each label that is spread evenly over all classes
             (Szegedy et al. 2016, sec. 7).
     """
-    return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
+    return F.cross_entropy(logits_of(outputs), labels, label_smoothing=smoothing)
 
 
 def train_step(
@@ -198,11 +219,13 @@ def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     is in the same mode as before.
 
     Args:
-        model: A model whose outputs are one tensor, `b c h w -> b k`.
+        model: A model whose outputs are logits, `b c h w -> b k`, or an object that
+            holds them as `.logits`.
         loader: A DataLoader or a list of batches (images, labels).
 
     Raises:
         ValueError: If the loader is empty.
+        TypeError: If the outputs hold no logits (`logits_of`).
     """
     if len(loader) < 1:
         raise ValueError("the loader must give at least one batch, got none")
@@ -210,7 +233,10 @@ def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        pairs = [(model(images.to(device)).cpu(), labels) for images, labels in loader]
+        pairs = [
+            (logits_of(model(images.to(device))).cpu(), labels)
+            for images, labels in loader
+        ]
     finally:
         for module, training in modes.items():
             module.training = training

@@ -1,6 +1,7 @@
 """Lesson 7: steps, schedule, loop; a run that stops and goes on is one run."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,17 @@ def small_loader(count=22, seed=5):
     labels = torch.randint(0, 3, (count,), generator=generator)
     data = TensorDataset(images, labels)
     return DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+
+
+class Wrapped(nn.Module):
+    """A model whose outputs hold the logits, as those of transformers do."""
+
+    def __init__(self, wrap=lambda logits: SimpleNamespace(logits=logits)):
+        super().__init__()
+        self.model, self.wrap = small_model(), wrap
+
+    def forward(self, images):
+        return self.wrap(self.model(images))
 
 
 def two_images():
@@ -103,6 +115,14 @@ def test_no_step_is_taken_where_the_loss_or_its_gradient_is_not_finite(package, 
     before = weights(model)
     assert math.isnan(package.train_step(model, optimizer, images, labels, loss))
     assert torch.equal(weights(model), before)
+
+
+def test_logits_are_taken_from_the_outputs_that_hold_them(package):
+    loader = small_loader()
+    for run in (package.evaluate, lambda *given: package.fit(*given, 1)):
+        assert run(Wrapped(), loader) == run(small_model(), small_loader())
+        with pytest.raises(TypeError, match=r"with .logits, got tuple"):
+            run(Wrapped(wrap=lambda logits: (logits, None)), loader)
 
 
 # Start, schedule, optimizer, augmentation
