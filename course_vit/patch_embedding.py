@@ -10,14 +10,16 @@ Printed from notebooks/01_patch_embedding.ipynb: edit there, then `make export`.
 """
 
 from collections.abc import Sequence
-from math import isqrt
-from numbers import Integral
+from math import inf, isqrt
+from numbers import Real
+from operator import index
 
 from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = [
     "check_sizes",
+    "check_range",
     "check_shape",
     "as_pair",
     "patchify",
@@ -29,19 +31,42 @@ __all__ = [
 # --- 1.3 All patches at once ---
 
 
-def check_sizes(**sizes: int) -> None:
+def check_sizes(*, or_zero: bool = False, **sizes: int) -> None:
     """Refuse sizes that are not positive integers.
 
     Args:
+        or_zero: Whether 0 is a size, too.
         sizes: The sizes, each under the name that the message shows. NumPy's integers
             are accepted, `2.0` and `True` are not.
 
     Raises:
-        ValueError: If a size is not an integer or is below 1.
+        ValueError: If a size is not an integer or is too small.
     """
     for name, size in sizes.items():
-        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+        try:
+            fits = index(size) >= 1 - or_zero and not isinstance(size, bool)
+        except TypeError:  # only an integer has an index
+            fits = False
+        if not fits:
+            rule = "0 or a positive integer" if or_zero else "a positive integer"
+            raise ValueError(f"{name} must be {rule}, got {size!r}")
+
+
+def check_range(low: float, high: float, /, **numbers: float) -> None:
+    """Refuse what is not a finite number between two bounds.
+
+    Args:
+        low: The smallest number that is allowed.
+        high: The largest number that is allowed.
+        numbers: The numbers, each under the name that the message shows.
+
+    Raises:
+        ValueError: If a number is out of the range, infinite or nan, or is no number.
+    """
+    for name, number in numbers.items():
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if not is_number or not low <= number <= high or number == inf:
+            raise ValueError(f"{name} must be between {low} and {high}, got {number!r}")
 
 
 def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
@@ -66,21 +91,22 @@ def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
         raise ValueError(f"expected {name} ({wanted}), got shape {got}")
 
 
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def as_pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
     """Return a size as (height, width).
 
     Args:
         size: One number for a square, or a pair (height, width).
+        name: What the message calls the size.
 
     Raises:
         ValueError: If the size is not one positive integer or a pair of them.
     """
-    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
     if len(pair) != 2:
-        raise ValueError(f"a size must be one number or (height, width), got {size!r}")
-    height, width = pair
-    check_sizes(height=height, width=width)
-    return int(height), int(width)
+        raise ValueError(f"{name} must be one number or (height, width), got {size!r}")
+    for side in pair:
+        check_sizes(**{name: side})
+    return int(pair[0]), int(pair[1])
 
 
 def patchify(images: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
@@ -97,7 +123,7 @@ def patchify(images: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
         ValueError: If a side of the images is not a multiple of the patch's side.
     """
     check_shape("images", images, ("b", "c", "h", "w"))
-    (height, width), (ph, pw) = images.shape[2:], as_pair(patch_size)
+    (height, width), (ph, pw) = images.shape[2:], as_pair(patch_size, "patch_size")
     if height % ph or width % pw:
         raise ValueError(
             f"image sides must be multiples of {ph} and {pw}, got {height} and {width}"
@@ -126,8 +152,8 @@ def unpatchify(
     """
     check_shape("patches", patches, ("b", "n", "c p p"))
     n, numbers = patches.shape[1:]
-    ph, pw = as_pair(patch_size)
-    gh, gw = as_pair(isqrt(n) if grid_size is None else grid_size)
+    ph, pw = as_pair(patch_size, "patch_size")
+    gh, gw = as_pair(isqrt(n) if grid_size is None else grid_size, "grid_size")
     if n != gh * gw or numbers % (ph * pw):
         raise ValueError(
             f"expected {gh} * {gw} patches of c * {ph} * {pw}, got {n} of {numbers}"
@@ -167,7 +193,8 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         check_sizes(in_chans=in_chans, embed_dim=embed_dim)
         self.in_chans = in_chans
-        self.img_size, self.patch_size = as_pair(img_size), as_pair(patch_size)
+        self.img_size = as_pair(img_size, "img_size")
+        self.patch_size = as_pair(patch_size, "patch_size")
         (height, width), (ph, pw) = self.img_size, self.patch_size
         if height % ph or width % pw:
             raise ValueError(

@@ -95,7 +95,7 @@ def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
         ValueError: If a size is not a positive integer, or `dim` is not a multiple
             of 4.
     """
-    gh, gw = as_pair(grid_size)
+    gh, gw = as_pair(grid_size, "grid_size")
     check_sizes(dim=dim)
     if dim % 4:
         raise ValueError(f"dim must be a multiple of 4, got {dim}")

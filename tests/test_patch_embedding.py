@@ -1,5 +1,6 @@
 """Lesson 1: an image becomes a sequence of tokens."""
 
+import math
 import re
 
 import numpy as np
@@ -74,18 +75,50 @@ def test_the_default_is_vit_base_at_224_pixels(package):
 
 
 def test_sizes_may_come_from_numpy_or_a_file(package):
-    for size in (np.int64(4), [4, 4], torch.zeros(4, 4).shape):
+    for size in (np.int64(4), np.array(4), [4, 4], torch.zeros(4, 4).shape):
         assert package.as_pair(size) == (4, 4)
         assert all(type(side) is int for side in package.as_pair(size))
     embed = package.PatchEmbedding(np.int64(8), [4, 2], np.int32(3), np.int64(6))
     assert embed(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 6)
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.0, True, "2", None])
+NO_SIZES = [-1, 2.0, np.float32(2), math.nan, math.inf, True, np.True_, "2", None]
+
+
+@pytest.mark.parametrize("size", [0, *NO_SIZES, (2, 2), np.array([2, 2])], ids=repr)
 def test_what_is_no_positive_integer_is_refused(package, size):
     package.check_sizes(depth=1, dim=np.int64(2))
-    with pytest.raises(ValueError, match=f"dim must be .*, got {size!r}"):
+    message = re.escape(f"dim must be a positive integer, got {size!r}")
+    with pytest.raises(ValueError, match=message):
         package.check_sizes(depth=1, dim=size)
+
+
+@pytest.mark.parametrize("size", NO_SIZES, ids=repr)
+def test_zero_is_a_size_only_on_request(package, size):
+    package.check_sizes(or_zero=True, num_classes=0)
+    message = re.escape(f"num_classes must be 0 or a positive integer, got {size!r}")
+    with pytest.raises(ValueError, match=message):
+        package.check_sizes(or_zero=True, num_classes=size)
+
+
+@pytest.mark.parametrize("side", [0, *NO_SIZES], ids=repr)
+def test_a_pair_consists_of_sizes(package, side):
+    message = re.escape(f"img_size must be a positive integer, got {side!r}")
+    for size in (side, (side, 8), [8, side]):
+        with pytest.raises(ValueError, match=message):
+            package.as_pair(size, "img_size")
+
+
+def test_a_range_includes_its_bounds(package):
+    package.check_range(0, 1, a=0, b=1.0, c=np.float32(0.5))
+    package.check_range(0, math.inf, a=1e30)
+
+
+@pytest.mark.parametrize("number", [-0.1, math.nan, math.inf, "1", True, None])
+def test_what_is_out_of_range_is_refused(package, number):
+    message = re.escape(f"rate must be between 0 and inf, got {number!r}")
+    with pytest.raises(ValueError, match=message):
+        package.check_range(0, math.inf, rate=number)
 
 
 def test_a_letter_allows_any_size(package):
@@ -103,11 +136,11 @@ def test_a_letter_allows_any_size(package):
     [
         (
             lambda p: p.as_pair((3, 8, 8)),
-            r"a size must be one number or \(height, width\), got \(3, 8, 8\)",
+            r"size must be one number or \(height, width\), got \(3, 8, 8\)",
         ),
         (
             lambda p: p.patchify(torch.zeros(1, 3, 8, 8), (4, 0)),
-            "width must be a positive integer, got 0",
+            "patch_size must be a positive integer, got 0",
         ),
         (
             lambda p: p.patchify(torch.zeros(1, 3, 9, 8), 4),

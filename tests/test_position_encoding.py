@@ -211,7 +211,7 @@ def test_resizing_keeps_constant_tables_and_returns_the_same_grid_untouched(
         ),
         (
             lambda p: p.sincos_2d_encoding((0, 2), 8),
-            "height must be a positive integer, got 0",
+            "grid_size must be a positive integer, got 0",
         ),
         (
             lambda p: p.resize_position_embedding(
