@@ -312,7 +312,7 @@ def test_evaluate_is_the_mean_over_images_in_eval_mode(package):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("task", ["predict", "evaluate", "fit"])
 def test_every_part_is_left_in_the_mode_it_was_in(package, task, training):
-    """A part in eval mode stays there while the rest of a model in training mode trains.
+    """A part in eval mode stays there while the rest of its model is trained.
 
     A model that is in eval mode itself is trained as a whole.
     """
