@@ -195,7 +195,7 @@ def position_similarity(
     Raises:
         ValueError: If the table has another shape than prefix and grid give.
     """
-    check_sizes(or_zero=True, num_prefix_tokens=num_prefix_tokens)
+    check_sizes(num_prefix_tokens=num_prefix_tokens, or_zero=True)
     gh, gw = as_pair(grid_size, "grid_size")
     check_shape("position", position, (1, num_prefix_tokens + gh * gw, "d"))
     rows = F.normalize(position.detach()[0, num_prefix_tokens:], dim=-1)
