@@ -453,6 +453,13 @@ def test_a_training_needs_to_know_its_number_of_batches(package, name):
         package.fit(small_model(), epochs=1, **{"loader": small_loader(), name: []})
 
 
+def test_an_epoch_that_could_not_be_judged_is_not_recorded(package):
+    run = package.Run(small_model(), small_loader(), 2, val_loader=[two_images()[0]])
+    with pytest.raises(TypeError, match="pairs of tensors"):
+        package.train_epoch(run)
+    assert run.history == []
+
+
 def test_fit_stops_where_the_loss_is_not_finite(package):
     calls = []
 

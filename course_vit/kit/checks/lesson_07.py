@@ -1,7 +1,6 @@
 """Checks of lesson 07: training."""
 
 import math
-import re
 from functools import partial
 from typing import Any
 
@@ -319,7 +318,6 @@ patch_size.mistakes |= {
 
 # 7.3 Four runs with a fault
 
-warmup = re.compile("^warm ?up$")
 FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
 
 
@@ -327,7 +325,7 @@ def named(answer: Any) -> dict[str, str]:
     """The fault of each run; anything else than the four words is refused."""
     said = by_letter(answer, "ABCD")
     got = {letter: str(fault).strip().lower() for letter, fault in said.items()}
-    got = {letter: warmup.sub("warm-up", fault) for letter, fault in got.items()}
+    got |= {letter: "warm-up" for letter in got if got[letter] in ("warmup", "warm up")}
     expect(
         "overfitting" not in got.values(),
         "overfitting means: the training loss is low and the test loss is not. Compare"

@@ -50,12 +50,12 @@ def left_behind(answer) -> str:
     """What else an answer changed, in words."""
     model = toy()
     answer(model, IMAGES)
-    off = not torch.is_grad_enabled()
-    frozen = not all(parameter.requires_grad for parameter in model.parameters())
-    hooks = any(part._forward_hooks for part in model.modules())
-    left = {"gradients are off": off, "its weights are frozen": frozen}
-    left["your hooks are still on it"] = hooks
-    return ", ".join(what for what, found in left.items() if found) or "nothing"
+    if not torch.is_grad_enabled():
+        return "gradients are off"
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return "its weights are frozen"
+    hooked = any(part._forward_hooks for part in model.modules())
+    return "your hooks are still on it" if hooked else "nothing"
 
 
 every_map = exercise(
@@ -120,17 +120,12 @@ def walk(ask=asked, step=lambda block, x: block(x), in_eval=True):
     return answer
 
 
-def put_back_by(restore):
-    """An answer that keeps no mode but that of the model."""
-
-    def answer(model, images):
-        was_training = model.training
-        try:
-            return attention_maps(model.eval(), images)
-        finally:
-            restore(model, was_training)
-
-    return answer
+def one_mode_for_all(model, images):
+    was_training = model.training
+    try:
+        return attention_maps(model.eval(), images)
+    finally:
+        model.train(was_training)
 
 
 every_map.mistakes |= {
@@ -165,9 +160,7 @@ every_map.mistakes |= {
     " found it": lambda model, images: attention_maps(model.eval(), images),
     "parts-not-put-back: one block was in eval mode, as a frozen part is, and {got[1]}"
     " parts came back in another mode than before: `train` and `eval` set all parts of"
-    " a model. Keep the mode of each in `model.modules()`": put_back_by(
-        lambda model, training: model.train(training)
-    ),
+    " a model. Keep the mode of each in `model.modules()`": one_mode_for_all,
     "gradient-kept: the maps hold on to the graph: no gradient here": unwrap(
         attention_maps
     ),
