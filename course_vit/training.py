@@ -107,8 +107,8 @@ def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
     if labels.shape != (b,) or labels.is_floating_point():
         raise ValueError(
             f"expected labels ({b},) of integers, got shape {tuple(labels.shape)} of "
-            f"{labels.dtype}: labels.argmax(dim=1) makes labels of one-hot rows or "
-            "probabilities, labels.long() of whole numbers"
+            f"{labels.dtype}: use labels.argmax(dim=1) for one-hot rows or "
+            "probabilities, labels.flatten() for a column, labels.long() for floats"
         )
     labels = labels.long()
     unknown = labels[(labels < 0) | (labels >= k)]
@@ -232,7 +232,7 @@ def make_optimizer(
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
     others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
     groups: list[dict] = [{"params": shrinks}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=float(lr), weight_decay=float(weight_decay))
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
@@ -453,6 +453,7 @@ class Run:
         check_sizes(seed=self.seed, or_zero=True)
         check_range(0, 1, warmup=self.warmup)
         check_clip_norm(self.clip_norm)
+        self.optimizer = make_optimizer(self.model, self.lr, self.weight_decay)
         self.epochs, self.seed = int(self.epochs), int(self.seed)
         for name in ("lr", "weight_decay", "warmup", "clip_norm"):
             setattr(self, name, float(getattr(self, name)))  # checkpoints hold no NumPy
@@ -460,7 +461,6 @@ class Run:
         if self.val_loader is not None:
             num_batches(self.val_loader)  # refused now rather than after an epoch
         self.history: list[dict[str, float]] = []
-        self.optimizer = make_optimizer(self.model, self.lr, self.weight_decay)
 
 
 def train_epoch(run: Run) -> None:

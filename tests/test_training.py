@@ -229,7 +229,7 @@ def test_only_matrices_and_kernels_decay(package):
     assert "head.weight" not in left, "frozen"
 
 
-@pytest.mark.parametrize("number", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("number", [-1.0, math.nan, math.inf, "1", None])
 def test_numbers_out_of_their_range_are_refused(package, number):
     images, labels = two_images()
     for name in ("shift", "degrees", "zoom"):
