@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .patch_embedding import as_pair
+from .patch_embedding import as_pair, check_range, check_shape, check_sizes
+from .training import keep_modes
 
 __all__ = [
     "attention_maps",
+    "check_maps",
     "attention_rollout",
     "mean_attention_distance",
     "patch_filters",
@@ -40,23 +42,43 @@ def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
     gradients.
 
     Args:
-        model: A model with `embed` and `blocks`, like those of lessons 6, 9 and 10. Its
-            mode is restored.
+        model: A model with `embed` and `blocks`, like those of lessons 6, 9 and 10.
+            Afterwards each of its modules has the mode it had before.
         images: The images, `b c h w`.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with keep_modes(model):
+        model.eval()
         x, maps = model.embed(images), []
         for block in model.blocks:
             maps.append(block.attn.attention_map(block.norm1(x)))
             x = block(x)
-    finally:
-        model.train(was_training)
     return maps
 
 
 # --- 8.4 Rollout ---
+
+
+def check_maps(maps: Sequence[Tensor]) -> None:
+    """Refuse what are no attention maps of one model, `b h n m` each.
+
+    Args:
+        maps: The map of each block; n and m are the same tokens.
+
+    Raises:
+        ValueError: If there is no map, if the shapes do not fit each other, or if rows
+            do not sum to 1.
+    """
+    if not len(maps):
+        raise ValueError("at least one map is needed, got none")
+    b, n = len(maps[0]), maps[0].shape[-1]
+    for weights in maps:
+        check_shape("maps", weights, (b, "h", n, n))
+        low, high = weights.sum(dim=-1).aminmax()
+        if (weights < 0).any() or not 0.98 < low <= high < 1.02:
+            raise ValueError(
+                "a map must hold shares, with rows that sum to 1, got sums from "
+                f"{low:.2f} to {high:.2f} and entries down to {weights.min():.2g}"
+            )
 
 
 def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
@@ -70,10 +92,9 @@ def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
         maps: The map of each block, first block first, each `b h n m`.
 
     Raises:
-        ValueError: If there is no map.
+        ValueError: If there is no map, or if the maps are none (`check_maps`).
     """
-    if not len(maps):
-        raise ValueError("at least one map is needed, got none")
+    check_maps(maps)
     identity = torch.eye(maps[0].shape[-1]).to(maps[0])
     rollout = identity
     for weights in maps:
@@ -103,16 +124,19 @@ def mean_attention_distance(
         grid_size: Rows and columns of the patch grid; None means a square.
 
     Raises:
-        ValueError: If the patches do not fill the grid.
+        ValueError: If the patches do not fill the grid, if a size is not a positive
+            integer, or if the maps are none (`check_maps`).
     """
+    check_maps(maps)
+    check_sizes(or_zero=True, num_prefix_tokens=num_prefix_tokens)
     n = maps[0].shape[-1]
     num_patches = n - num_prefix_tokens
-    gh, gw = grid_size or (isqrt(max(num_patches, 0)),) * 2
-    if num_patches < 1 or gh * gw != num_patches:
+    gh, gw = as_pair(grid_size or max(isqrt(max(num_patches, 0)), 1), "grid_size")
+    if gh * gw != num_patches:
         raise ValueError(
             f"maps must have {num_prefix_tokens} + {gh} * {gw} tokens, got {n}"
         )
-    ph, pw = as_pair(patch_size)
+    ph, pw = as_pair(patch_size, "patch_size")
     y, x = torch.meshgrid(ph * torch.arange(gh), pw * torch.arange(gw), indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()], dim=1).to(maps[0])
     distance = (places[:, None] - places).norm(dim=-1)
@@ -139,12 +163,13 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
         num_filters: The number of directions, `k`.
 
     Raises:
-        ValueError: If `num_filters` is below 1, or if there are fewer directions.
+        ValueError: If the kernels are not `d c p p`, if `num_filters` is not a positive
+            integer, or if there are fewer directions.
     """
+    check_shape("kernels", kernels, ("d", "c", "p", "p"))
+    check_sizes(num_filters=num_filters)
     rows = kernels.detach().flatten(1)
-    most = min(rows.shape)
-    if not 1 <= num_filters <= most:
-        raise ValueError(f"num_filters must be 1 to {most}, got {num_filters}")
+    check_range(1, min(rows.shape), num_filters=num_filters)
     *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
     main = directions[:num_filters]
     largest = main.gather(1, main.abs().argmax(dim=1, keepdim=True))
@@ -166,6 +191,12 @@ def position_similarity(
         grid_size: Rows and columns of the patch grid.
         num_prefix_tokens: The number of rows before those of the patches; they are left
             out.
+
+    Raises:
+        ValueError: If the table has another shape than prefix and grid give.
     """
+    check_sizes(num_prefix_tokens=num_prefix_tokens, or_zero=True)
+    gh, gw = as_pair(grid_size, "grid_size")
+    check_shape("position", position, (1, num_prefix_tokens + gh * gw, "d"))
     rows = F.normalize(position.detach()[0, num_prefix_tokens:], dim=-1)
-    return (rows @ rows.T).unflatten(1, grid_size)
+    return (rows @ rows.T).unflatten(1, (gh, gw))

@@ -11,8 +11,11 @@ Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +24,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from .patch_embedding import check_range, check_shape, check_sizes
+
 __all__ = [
     "Loader",
     "Loss",
+    "check_clip_norm",
+    "logits_of",
+    "class_labels",
     "cross_entropy",
     "train_step",
     "init_narrow",
     "make_optimizer",
     "warmup_cosine",
     "random_affine",
+    "keep_modes",
+    "batches",
     "predict",
     "evaluate",
+    "num_batches",
     "Run",
     "train_epoch",
+    "plain",
     "identity",
     "save_run",
     "resume_run",
@@ -47,6 +59,64 @@ Loader = DataLoader | Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Any, Tensor], Tensor]
 
 
+def check_clip_norm(clip_norm: float) -> None:
+    """Refuse what is no length above 0; `math.inf` leaves every gradient as it is.
+
+    Args:
+        clip_norm: The greatest length that a gradient may have.
+
+    Raises:
+        ValueError: If `clip_norm` is not a number above 0.
+    """
+    if not isinstance(clip_norm, Real) or not clip_norm > 0:
+        raise ValueError(f"clip_norm must be above 0, got {clip_norm!r}")
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The logits among the outputs of a model, `b k -> b k`.
+
+    Models of `transformers` return an object that holds the logits as `.logits`.
+
+    Args:
+        outputs: What the model returned: a tensor `b k`, or an object with `.logits`.
+
+    Raises:
+        TypeError: If the outputs are anything else, such as a tuple.
+    """
+    logits = getattr(outputs, "logits", outputs)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            "expected a tensor of logits or an object with .logits, got "
+            f"{type(outputs).__name__}: return the logits, or train with another loss"
+        )
+    return logits
+
+
+def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
+    """Labels that fit the logits, as torch's loss needs them, `b, b k -> b`.
+
+    Args:
+        labels: The class of each image, `b`, integers of any width from 0 to k - 1.
+        logits: The logits, `b k`.
+
+    Raises:
+        ValueError: If the labels are anything else, such as one-hot rows.
+    """
+    check_shape("logits", logits, ("b", "k"))
+    b, k = logits.shape
+    if labels.shape != (b,) or labels.is_floating_point():
+        raise ValueError(
+            f"expected labels ({b},) of integers, got shape {tuple(labels.shape)} of "
+            f"{labels.dtype}: use labels.argmax(dim=1) for one-hot rows or "
+            "probabilities, labels.flatten() for a column, labels.long() for floats"
+        )
+    labels = labels.long()
+    unknown = labels[(labels < 0) | (labels >= k)]
+    if len(unknown):
+        raise ValueError(f"expected labels from 0 to {k - 1}, got {unknown[0]}")
+    return labels
+
+
 def cross_entropy(
     images: Tensor, outputs: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> Tensor:
@@ -57,12 +127,20 @@ def cross_entropy(
 
     Args:
         images: The images, `b c h w`; they are ignored.
-        outputs: The logits, `b k`.
+        outputs: The logits, `b k`, or an object that holds them as `.logits`.
         labels: The class of each image, `b`, from 0 to k - 1.
         smoothing: The share of each label that is spread evenly over all classes
             (Szegedy et al. 2016, sec. 7).
+
+    Raises:
+        ValueError: If the labels do not fit the logits (`class_labels`), or if
+            `smoothing` is not between 0 and 1.
+        TypeError: If the outputs hold no logits (`logits_of`).
     """
-    return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
+    check_range(0, 1, smoothing=smoothing)
+    logits = logits_of(outputs)
+    labels = class_labels(labels, logits)
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 def train_step(
@@ -85,7 +163,11 @@ def train_step(
         labels: The class of each image, `b`.
         loss: It is called as `loss(images, outputs, labels)`.
         clip_norm: The greatest length of the gradient; a longer one is shortened to it.
+
+    Raises:
+        ValueError: If `clip_norm` is not above 0.
     """
+    check_clip_norm(clip_norm)
     optimizer.zero_grad()
     value = loss(images, model(images), labels)
     value.backward()
@@ -109,7 +191,11 @@ def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
         model: The model, which is changed in place.
         position_std: The std of a learned `pos_embed`; it is large because a short
             training has no time to make the table grow.
+
+    Raises:
+        ValueError: If `position_std` is negative or not finite.
     """
+    check_range(0, math.inf, position_std=position_std)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -134,12 +220,19 @@ def make_optimizer(
         lr: The learning rate.
         weight_decay: How fast matrices and kernels shrink: each step removes the share
             `lr * weight_decay` of them.
+
+    Raises:
+        ValueError: If `lr` or `weight_decay` is negative or not finite, or if the model
+            has no parameter to train.
     """
+    check_range(0, math.inf, lr=lr, weight_decay=weight_decay)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise ValueError("the model has no parameter with requires_grad to train")
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
     others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
     groups: list[dict] = [{"params": shrinks}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=float(lr), weight_decay=float(weight_decay))
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
@@ -149,10 +242,14 @@ def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
     reach 0 at `num_steps`.
 
     Args:
-        step: The number of the step, from 0 to num_steps - 1.
+        step: The number of the step, from 0; `num_steps` is the end of the last.
         num_steps: The number of steps of the whole training.
         warmup_steps: The number of steps in which the rate rises.
+
+    Raises:
+        ValueError: If `step` or `warmup_steps` is not between 0 and `num_steps`.
     """
+    check_range(0, num_steps, step=step, warmup_steps=warmup_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
@@ -175,7 +272,13 @@ def random_affine(
         shift: The largest move in each direction, in pixels.
         degrees: The largest turn either way.
         zoom: The largest change of size: the factor is between 1 - zoom and 1 + zoom.
+
+    Raises:
+        ValueError: If the images are not `b c h w`, or if a number is negative or not
+            finite.
     """
+    check_shape("images", images, ("b", "c", "h", "w"))
+    check_range(0, math.inf, shift=shift, degrees=degrees, zoom=zoom)
     b, _, h, w = images.shape
     right, down, turn, grow = torch.rand(4, b) * 2 - 1
     angle, scale = math.radians(degrees) * turn, 1 + zoom * grow
@@ -190,53 +293,118 @@ def random_affine(
 # --- 7.6 Judging ---
 
 
+@contextmanager
+def keep_modes(model: nn.Module) -> Iterator[None]:
+    """Switch modes inside; afterwards every module has the mode it had before.
+
+    This holds also when an error is raised. `model.train(was_training)` is not enough,
+    because it sets all parts of the model, also those that had another mode.
+
+    Args:
+        model: The model whose modes are put back.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        model.train(modes[model])  # a `train` of a module's own may do more than switch
+        for module, training in modes.items():
+            module.training = training
+
+
+def batches(model: nn.Module, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches (images, labels) of a loader, on the device of the model.
+
+    Args:
+        model: A model; without parameters and buffers it is taken to be on the CPU.
+        loader: Anything that gives pairs of tensors, images and labels.
+
+    Raises:
+        ValueError: If a batch holds no image.
+        TypeError: If a batch is not a pair of tensors.
+    """
+    device = next(chain(model.parameters(), model.buffers()), torch.zeros(0)).device
+    for batch in loader:
+        match batch:
+            case [Tensor() as images, Tensor() as labels]:
+                check_sizes(batch_size=len(images))
+                yield images.to(device), labels.to(device)
+            case _:
+                raise TypeError(
+                    "a loader must give pairs of tensors (images, labels), got "
+                    f"{batch!r:.80}"
+                )
+
+
 @torch.no_grad()
-def predict(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
+def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
     """Outputs and labels of a whole loader, `n k` and `n`, on the CPU.
 
     The model predicts in eval mode, without gradients. Afterwards each of its modules
     is in the same mode as before.
 
     Args:
-        model: A model whose outputs are one tensor, `b c h w -> b k`.
-        loader: A DataLoader or a list of batches (images, labels).
+        model: A model whose outputs are logits, `b c h w -> b k`, or an object that
+            holds them as `.logits`.
+        loader: A DataLoader, a list or a generator of batches (images, labels).
 
     Raises:
-        ValueError: If the loader is empty.
+        ValueError: If the loader or one of its batches is empty.
+        TypeError: If a batch is not a pair of tensors, or if the outputs hold no logits
+            (`logits_of`).
     """
-    if len(loader) < 1:
-        raise ValueError("the loader must give at least one batch, got none")
-    device = next(model.parameters()).device
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        pairs = [(model(images.to(device)).cpu(), labels) for images, labels in loader]
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    outputs, labels = zip(*pairs, strict=True)
-    return torch.cat(outputs), torch.cat(labels)
+    outputs, truth = [], []
+    with keep_modes(model):
+        model.eval()
+        for images, labels in batches(model, loader):
+            outputs.append(logits_of(model(images)).cpu())
+            truth.append(labels.cpu())
+    check_sizes(batches=len(outputs))
+    return torch.cat(outputs), torch.cat(truth)
 
 
-def evaluate(model: nn.Module, loader: Loader) -> dict[str, float]:
+def evaluate(model: nn.Module, loader: Iterable) -> dict[str, float]:
     """Loss and accuracy (0 to 1) over a whole loader, in eval mode.
 
     The mean is taken over images, not over batches: the last batch may be smaller.
 
     Args:
         model: A model whose outputs are logits, `b c h w -> b k`.
-        loader: A DataLoader or a list of batches (images, labels).
+        loader: A DataLoader, a list or a generator of batches (images, labels).
 
     Raises:
-        ValueError: If the loader is empty.
+        ValueError: If the loader or one of its batches is empty, or if the labels do
+            not fit the logits (`class_labels`).
+        TypeError: The same as `predict`.
     """
-    outputs, labels = predict(model, loader)
-    accuracy = (outputs.argmax(dim=-1) == labels).float().mean()
-    loss = F.cross_entropy(outputs, labels)
+    logits, labels = predict(model, loader)
+    labels = class_labels(labels, logits)
+    accuracy = (logits.argmax(dim=-1) == labels).float().mean()
+    loss = F.cross_entropy(logits, labels)
     return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
 # --- 7.7 The whole run ---
+
+
+def num_batches(loader: Loader) -> int:
+    """The number of batches that a loader gives in an epoch.
+
+    Args:
+        loader: A DataLoader or a list of batches.
+
+    Raises:
+        ValueError: If there is none.
+        TypeError: If the number is not known, as for a generator.
+    """
+    try:
+        check_sizes(batches=len(loader))
+    except TypeError as error:
+        raise TypeError(
+            "a training needs a DataLoader of known length or a list of batches, got "
+            f"{type(loader).__name__}"
+        ) from error
+    return len(loader)
 
 
 @dataclass
@@ -263,7 +431,9 @@ class Run:
             skips this.
 
     Raises:
-        ValueError: If there is no epoch or no batch.
+        ValueError: If there is no epoch, no batch or no weight to train, or if a number
+            is out of its range.
+        TypeError: If a loader does not know its number of batches.
     """
 
     model: nn.Module
@@ -279,16 +449,26 @@ class Run:
     val_loader: Loader | None = None
 
     def __post_init__(self) -> None:
-        epochs, batches = self.epochs, len(self.loader)
-        if epochs < 1 or batches < 1:
-            raise ValueError(f"at least one batch is needed, got {epochs=}, {batches=}")
-        self.steps = epochs * batches
-        self.history: list[dict[str, float]] = []
+        check_sizes(epochs=self.epochs)
+        check_sizes(seed=self.seed, or_zero=True)
+        check_range(0, 1, warmup=self.warmup)
+        check_clip_norm(self.clip_norm)
         self.optimizer = make_optimizer(self.model, self.lr, self.weight_decay)
+        self.epochs, self.seed = int(self.epochs), int(self.seed)
+        for name in ("lr", "weight_decay", "warmup", "clip_norm"):
+            setattr(self, name, float(getattr(self, name)))  # checkpoints hold no NumPy
+        self.steps = self.epochs * num_batches(self.loader)
+        if self.val_loader is not None:
+            num_batches(self.val_loader)  # refused now rather than after an epoch
+        self.history: list[dict[str, float]] = []
 
 
 def train_epoch(run: Run) -> None:
     """Train the next epoch of a run and add its record to the history.
+
+    A model in eval mode is trained as a whole. In a model in training mode a part that
+    is in eval mode stays there, as a frozen part should. Afterwards every module has
+    the mode it had before.
 
     Torch and the loader's generator get a seed that follows from the run's seed and the
     number of the epoch.
@@ -298,42 +478,51 @@ def train_epoch(run: Run) -> None:
 
     Raises:
         FloatingPointError: As soon as the loss or its gradient is not finite.
-        ValueError: If the run has a `val_loader` without batches.
+        ValueError: If a batch is empty, or if the labels do not fit (`cross_entropy`).
+        TypeError: If a batch is not a pair of tensors.
     """
     model, epoch, losses = run.model, len(run.history), []
     seed = run.seed * run.epochs + epoch
     torch.manual_seed(seed)
     if generator := getattr(run.loader, "generator", None):
         generator.manual_seed(seed)
-    device = next(model.parameters()).device
-    model.train()
-    for step, (images, labels) in enumerate(run.loader, epoch * len(run.loader)):
-        share = warmup_cosine(step, run.steps, round(run.warmup * run.steps))
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.lr * share
-        images, labels = images.to(device), labels.to(device)
-        images = run.augment(images) if run.augment else images
-        cost = train_step(model, run.optimizer, images, labels, run.loss, run.clip_norm)
-        if not math.isfinite(cost):
-            raise FloatingPointError(
-                f"no finite loss or gradient in epoch {epoch + 1}, step {step + 1}: "
-                "try a lower lr, a longer warm-up, or float32 for half precision"
-            )
-        losses.append(cost)
-    run.history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses)})
+    given = enumerate(batches(model, run.loader), epoch * len(run.loader))
+    with keep_modes(model):
+        if not model.training:
+            model.train()
+        for step, (images, labels) in given:
+            share = warmup_cosine(step, run.steps, round(run.warmup * run.steps))
+            for group in run.optimizer.param_groups:
+                group["lr"] = run.lr * share
+            images = run.augment(images) if run.augment else images
+            batch = images, labels
+            cost = train_step(model, run.optimizer, *batch, run.loss, run.clip_norm)
+            if not math.isfinite(cost):
+                raise FloatingPointError(
+                    f"no finite loss or gradient in epoch {epoch + 1}, step {step + 1}:"
+                    " try a lower lr, a longer warm-up, or float32 for half precision"
+                )
+            losses.append(cost)
+    record = {"epoch": epoch + 1, "loss": sum(losses) / len(losses)}
     if run.val_loader is not None:
         scores = evaluate(model, run.val_loader)
-        run.history[-1] |= {f"val_{name}": score for name, score in scores.items()}
+        record |= {f"val_{name}": score for name, score in scores.items()}
+    run.history.append(record)
+
+
+def plain(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The same entries, under the names that a model has without `torch.compile`."""
+    return {name.replace("_orig_mod.", ""): entry for name, entry in weights.items()}
 
 
 def identity(run: Run) -> dict[str, Any]:
     """What a checkpoint must agree with: a run's numbers and its weights' shapes."""
     numbers = {name: x for name, x in vars(run).items() if isinstance(x, int | float)}
-    weights = run.model.state_dict()
+    weights = plain(run.model.state_dict())
     return numbers | {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
-def save_run(run: Run, path: Path) -> None:
+def save_run(run: Run, path: str | Path) -> None:
     """Write a checkpoint of a run, without ever leaving half a file at `path`.
 
     The checkpoint is written to a second file, which is then renamed to `path` in one
@@ -341,49 +530,60 @@ def save_run(run: Run, path: Path) -> None:
 
     Args:
         run: The run whose weights, optimizer and history are saved.
-        path: The file to write; missing folders are created.
+        path: The file to write; missing folders are created, `~` is the home folder.
     """
     state = {
         "identity": identity(run),
         "history": run.history,
-        "model": run.model.state_dict(),
+        "model": plain(run.model.state_dict()),
         "optimizer": run.optimizer.state_dict(),
     }
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+    try:
+        torch.save(state, unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def resume_run(run: Run, path: Path) -> None:
+def resume_run(run: Run, path: str | Path) -> None:
     """Continue an earlier run: load its checkpoint into a new run.
 
     The file is read as numbers only (`weights_only`), so it cannot run code. If an
-    error is raised, the model is unchanged.
+    error is raised, the model is unchanged. A run of a compiled model may continue
+    without `torch.compile`, and the other way round.
 
     Args:
         run: A new run with the settings of the earlier one; it is changed in place.
-        path: The file that `save_run` wrote.
+        path: The file that `save_run` wrote; `~` is the home folder.
 
     Raises:
         ValueError: If the file is damaged or is not a checkpoint, or if it belongs to a
             run with different settings.
     """
+    path, own = Path(path).expanduser(), identity(run)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        saved, history = dict(state["identity"]), list(state["history"])
-        weights, optimizer = state["model"], state["optimizer"]
+        history, weights = [dict(record) for record in state["history"]], state["model"]
+        saved = {n: x for n, x in state["identity"].items() if not isinstance(x, tuple)}
+        saved |= {name: tuple(weight.shape) for name, weight in plain(weights).items()}
+        other = [name for name in saved | own if saved.get(name) != own.get(name)]
+        if not other:
+            run.optimizer.load_state_dict(state["optimizer"])
     except Exception as error:
         raise ValueError(
             f"{path} is damaged or was not written by fit: choose another path"
         ) from error
-    own = identity(run)
-    for name in saved | own:
-        was, now = saved.get(name), own.get(name)
-        if was != now:
-            raise ValueError(f"{path} must be continued with {name} {was}, got {now}")
-    run.optimizer.load_state_dict(optimizer)
-    run.model.load_state_dict(weights)
+    for name in other:
+        raise ValueError(
+            f"{path} must be continued with {name} {saved.get(name)}, got "
+            f"{own.get(name)}: choose another path for a new run; it may start from "
+            f"these weights, model.load_state_dict(torch.load({str(path)!r})['model'])"
+        )
+    for name, weight in plain(run.model.state_dict()).items():
+        weight.copy_(plain(weights)[name])
     run.history = history
 
 
@@ -398,21 +598,27 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a model in place, on its own device; returns a record of each epoch.
 
-    Afterwards torch's random state is what it was before, as if nothing had been drawn.
+    A model in eval mode is trained as a whole. In a model in training mode a part that
+    is in eval mode stays there, as a frozen part should. Afterwards every module has
+    the mode it had before, and torch's random state is what it was, as if nothing had
+    been drawn.
 
     Args:
         model: Any model.
         loader: A DataLoader or a list of batches (images, labels).
         epochs: How many times the model sees the whole loader.
-        checkpoint: A file that is written after each epoch. If it exists, the run
-            continues from it and reaches the same numbers as without a break.
+        checkpoint: A file that is written after each epoch; `~` is the home folder. If
+            it exists, the run continues from it and reaches the same numbers as without
+            a break.
         progress: A function that wraps the epochs to show progress, like tqdm.
         options: The remaining arguments of `Run`: lr, weight_decay, warmup, clip_norm,
             seed, loss, augment, val_loader.
 
     Raises:
-        ValueError: If there is no epoch or no batch, or if the checkpoint cannot be
-            continued (`resume_run`).
+        ValueError: If an argument of `Run` is refused, if the labels do not fit
+            (`cross_entropy`), or if the checkpoint cannot be continued (`resume_run`).
+        TypeError: If a batch is not a pair of tensors, if the outputs hold no logits
+            (`logits_of`), or if a loader does not know its number of batches.
         FloatingPointError: As soon as the loss or its gradient is not finite.
     """
     run = Run(model, loader, epochs, **options)
@@ -420,7 +626,7 @@ def fit(
     if path and path.exists():
         resume_run(run, path)
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        for _ in progress(range(len(run.history), epochs)):
+        for _ in progress(range(len(run.history), run.epochs)):
             train_epoch(run)
             if path:
                 save_run(run, path)

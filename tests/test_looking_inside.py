@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_vit import looking_inside as ours  # for more than its exercises ask
+
 few = st.integers(1, 3)
 quick = settings(max_examples=15)
 SIZES = {"img_size": (16, 24), "num_classes": 5, "embed_dim": 12, "num_heads": 3}
@@ -49,14 +51,16 @@ def test_the_maps_are_those_that_the_blocks_use(package, kind):
 @pytest.mark.parametrize("training", [True, False])
 def test_maps_are_drawn_in_eval_and_leave_the_mode(package, training):
     model = model_of(package, "VisionTransformer", drop_rate=0.5).train(training)
+    model.blocks[0].train(not training)
+    before = [module.training for module in model.modules()]
     images = torch.randn(2, 3, 16, 24)
     first, again = (package.attention_maps(model, images) for _ in range(2))
     assert all(map(torch.equal, first, again))
-    assert model.training == model.blocks[0].training == training
+    assert [module.training for module in model.modules()] == before
     assert not first[0].requires_grad
     with pytest.raises(ValueError, match="expected images"):
         package.attention_maps(model, images[:, :, 1:])
-    assert model.training == model.blocks[0].training == training
+    assert [module.training for module in model.modules()] == before
 
 
 def test_a_pooled_model_has_maps_of_patches_only(package):
@@ -89,9 +93,34 @@ def test_rollout_follows_every_path(package, b, h, n, blocks):
         torch.testing.assert_close(found[image], share)
 
 
-def test_rollout_without_a_map_is_refused(package):
-    with pytest.raises(ValueError, match="at least one map is needed, got none"):
-        package.attention_rollout([])
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        ([], "at least one map is needed, got none"),
+        (random_maps(4, 4), r"expected maps \(4, h, 4, 4\), got shape \(4, 4\)"),
+        (random_maps(2, 4, 4), r"expected maps \(2, h, 4, 4\), got shape \(2, 4, 4\)"),
+        (random_maps(1, 2, 4, 5), r"expected maps \(1, h, 5, 5\), got shape \(1, 2, 4"),
+        ([*random_maps(1, 2, 4, 4), *random_maps(1, 2, 5, 5)], r"got shape \(1, 2, 5"),
+        ([*random_maps(1, 2, 4, 4), *random_maps(2, 2, 4, 4)], r"got shape \(2, 2, 4"),
+        ([torch.randn(1, 2, 4, 4)], "must hold shares, with rows that sum to 1"),
+        ([2 * torch.eye(4)[None, None]], r"got sums from 2\.00 to 2\.00"),
+        ([torch.tensor([[2.0, -1], [0, 1]])[None, None]], "entries down to -1"),
+        ([math.nan * torch.eye(4)[None, None]], "got sums from nan"),
+    ],
+)
+def test_what_are_no_maps_is_refused(package, maps, message):
+    with pytest.raises(ValueError, match=message):
+        package.check_maps(maps)
+    with pytest.raises(ValueError, match=message):
+        ours.attention_rollout(maps)
+    with pytest.raises(ValueError, match=message):
+        ours.mean_attention_distance(maps, 4, num_prefix_tokens=0)
+
+
+def test_rollout_takes_the_maps_of_all_blocks_in_one_tensor():
+    maps = random_maps(1, 2, 4, 4)
+    stacked = ours.attention_rollout(torch.stack(maps))
+    assert torch.equal(stacked, ours.attention_rollout(maps))
 
 
 # Distance
@@ -150,7 +179,7 @@ def test_the_filters_are_the_directions_of_most_variance(package):
 
 
 def test_more_filters_than_there_are_is_refused(package):
-    with pytest.raises(ValueError, match="num_filters must be 1 to 4, got 5"):
+    with pytest.raises(ValueError, match="num_filters must be between 1 and 4, got 5"):
         package.patch_filters(torch.randn(9, 1, 2, 2), 5)
 
 
@@ -163,3 +192,30 @@ def test_similarity_is_the_cosine_of_two_places(package):
             pair = position[0, 2 + i], position[0, 2 + j]
             cosine = torch.cosine_similarity(*pair, dim=0)
             torch.testing.assert_close(tiles[i, j // 3, j % 3], cosine)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (((2, 2), 2), r"expected position \(1, 6, d\), got shape \(1, 8, 12\)"),
+        (((2, 3), 1), r"expected position \(1, 7, d\)"),
+        (((2, -3), 2), "grid_size must be a positive integer, got -3"),
+        (((4, 2), -1), "num_prefix_tokens must be 0 or a positive integer, got -1"),
+    ],
+)
+def test_a_grid_that_does_not_fit_the_table_is_refused(package, options, message):
+    with pytest.raises(ValueError, match=message):
+        package.position_similarity(torch.randn(1, 8, 12), *options)
+
+
+@pytest.mark.parametrize("size", [0, -2, 2.0, math.nan])
+def test_sizes_that_are_none_are_refused(package, size):
+    maps = random_maps(1, 2, 5, 5)
+    for name in ("patch_size", "num_prefix_tokens", "grid_size"):
+        options = {"patch_size": 4, name: size or -1}
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            ours.mean_attention_distance(maps, **options)
+    with pytest.raises(ValueError, match="num_filters must be a positive integer"):
+        package.patch_filters(torch.randn(9, 1, 2, 2), size)
+    with pytest.raises(ValueError, match=r"expected kernels \(d, c, p, p\)"):
+        package.patch_filters(torch.randn(9, 4), 2)

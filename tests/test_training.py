@@ -1,12 +1,18 @@
 """Lesson 7: steps, schedule, loop; a run that stops and goes on is one run."""
 
+import itertools
 import math
+import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from course_vit.training import train_step as step_of_the_course
 
 
 def small_model():
@@ -22,6 +28,17 @@ def small_loader(count=22, seed=5):
     labels = torch.randint(0, 3, (count,), generator=generator)
     data = TensorDataset(images, labels)
     return DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+
+
+class Wrapped(nn.Module):
+    """A model whose outputs hold the logits, as those of transformers do."""
+
+    def __init__(self, wrap=lambda logits: SimpleNamespace(logits=logits)):
+        super().__init__()
+        self.model, self.wrap = small_model(), wrap
+
+    def forward(self, images):
+        return self.wrap(self.model(images))
 
 
 def two_images():
@@ -105,6 +122,53 @@ def test_no_step_is_taken_where_the_loss_or_its_gradient_is_not_finite(package, 
     assert torch.equal(weights(model), before)
 
 
+def test_logits_are_taken_from_the_outputs_that_hold_them(package):
+    loader = small_loader()
+    for run in (package.evaluate, lambda *given: package.fit(*given, 1)):
+        assert run(Wrapped(), loader) == run(small_model(), small_loader())
+        with pytest.raises(TypeError, match=r"with .logits, got tuple"):
+            run(Wrapped(wrap=lambda logits: (logits, None)), loader)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_labels_may_be_integers_of_any_width(package, dtype):
+    images, labels = two_images()
+    loaders = [(images, labels)], [(images, labels.to(dtype))]
+    for run in (package.evaluate, lambda *given: package.fit(*given, 1)):
+        first, again = (run(small_model(), loader) for loader in loaders)
+        assert first == again
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.eye(3)[:2], r"labels \(2,\) of integers, got shape \(2, 3\) of torch.f"),
+        (torch.tensor([[0], [1]]), r"got shape \(2, 1\) of torch.int64"),
+        (torch.tensor([0.0, 1.0]), r"got shape \(2,\) of torch.float32.*labels.long"),
+        (torch.tensor([0]), r"labels \(2,\) of integers, got shape \(1,\)"),
+        (torch.tensor([0, 12]), "expected labels from 0 to 2, got 12"),
+        (torch.tensor([-100, 0]), "expected labels from 0 to 2, got -100"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_a_step(package, labels, message):
+    model, images = small_model(), torch.rand(2, 1, 4, 4)
+    before = weights(model)
+    for run in (package.evaluate, lambda *given: package.fit(*given, 1)):
+        with pytest.raises(ValueError, match=message):
+            run(model, [(images, labels)])
+    assert torch.equal(weights(model), before)
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, math.nan, None])
+def test_a_length_that_is_none_is_refused(package, clip_norm):
+    model, (images, labels) = small_model(), two_images()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="clip_norm must be above 0, got"):
+        step_of_the_course(model, optimizer, images, labels, clip_norm=clip_norm)
+    with pytest.raises(ValueError, match="clip_norm must be above 0, got"):
+        package.fit(model, [(images, labels)], 1, clip_norm=clip_norm)
+
+
 # Start, schedule, optimizer, augmentation
 
 
@@ -141,6 +205,14 @@ def test_without_warmup_the_rate_starts_at_its_peak(package):
     assert package.warmup_cosine(0, 1, 1) == 0.5, "one step, all of it warm-up"
 
 
+@pytest.mark.parametrize("step", [-1, 11, math.nan])
+def test_a_step_outside_of_the_schedule_is_refused(package, step):
+    with pytest.raises(ValueError, match=f"step must be between 0 and 10, got {step}"):
+        package.warmup_cosine(step, 10, 2)
+    with pytest.raises(ValueError, match="warmup_steps must be between 0 and 10"):
+        package.warmup_cosine(0, 10, step)
+
+
 def test_only_matrices_and_kernels_decay(package):
     model = package.VisionTransformer(8, 2, 1, 10, embed_dim=8, depth=1, num_heads=2)
     model.head.weight.requires_grad = False
@@ -155,6 +227,27 @@ def test_only_matrices_and_kernels_decay(package):
     left = {names[id(p)] for p in others["params"]}
     assert {"cls_token", "pos_embed", "norm.weight", "head.bias"} <= left
     assert "head.weight" not in left, "frozen"
+
+
+@pytest.mark.parametrize("number", [-1.0, math.nan, math.inf, "1", None])
+def test_numbers_out_of_their_range_are_refused(package, number):
+    images, labels = two_images()
+    for name in ("shift", "degrees", "zoom"):
+        with pytest.raises(ValueError, match=f"{name} must be between"):
+            package.random_affine(images, **{name: number})
+    for name in ("lr", "weight_decay", "warmup"):
+        with pytest.raises(ValueError, match=f"{name} must be between"):
+            package.fit(small_model(), [(images, labels)], 1, **{name: number})
+    with pytest.raises(ValueError, match="smoothing must be between 0 and 1"):
+        package.cross_entropy(images, torch.rand(2, 3), labels, smoothing=number)
+    with pytest.raises(ValueError, match="position_std must be between"):
+        package.init_narrow(small_model(), position_std=number)
+
+
+def test_a_model_with_nothing_to_train_is_refused(package):
+    for model in (nn.Flatten(), small_model().requires_grad_(False)):
+        with pytest.raises(ValueError, match="no parameter with requires_grad"):
+            package.fit(model, small_loader(), 1)
 
 
 def test_an_affine_map_of_no_strength_changes_nothing(package):
@@ -216,15 +309,47 @@ def test_evaluate_is_the_mean_over_images_in_eval_mode(package):
     assert got["accuracy"] == pytest.approx(right.item())
 
 
-def test_predict_leaves_every_part_in_the_mode_it_was_in(package):
-    model = small_model().train()
-    model[2].eval()
-    before = [module.training for module in model.modules()]
-    package.predict(model, small_loader())
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("task", ["predict", "evaluate", "fit"])
+def test_every_part_is_left_in_the_mode_it_was_in(package, task, training):
+    """A part in eval mode stays there while the rest of its model is trained.
+
+    A model that is in eval mode itself is trained as a whole.
+    """
+    model = small_model().train(training)
+    model[2].requires_grad_(False).train(not training)
+    before, seen = [module.training for module in model.modules()], []
+
+    def run(loader):
+        if task == "fit":
+            return package.fit(model, loader, 1, val_loader=loader)
+        return getattr(package, task)(model, loader)
+
+    model[0].register_forward_hook(
+        lambda *_: seen.append([module.training for module in model[1:]])
+    )
+    run([two_images()])
+    everything, nothing = [True] * 4, [False] * 4
+    in_training = [True, False, True, True] if training else everything
+    assert seen == ([in_training, nothing] if task == "fit" else [nothing])
     assert [module.training for module in model.modules()] == before
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        package.predict(model, [(torch.rand(2, 1, 5, 5), torch.tensor([0, 1]))])
+        run([(torch.rand(2, 1, 5, 5), torch.tensor([0, 1]))])
     assert [module.training for module in model.modules()] == before
+
+
+def test_a_train_method_of_a_module_is_told_of_both_modes(package):
+    class Merging(nn.Flatten):
+        """Like adapters that merge their weights into the others for eval mode."""
+
+        def train(self, mode=True):
+            self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Merging(), nn.Linear(16, 3)).train()
+    with package.keep_modes(model):
+        assert model.eval()[0].merged
+    assert not model[0].merged
 
 
 def test_predict_keeps_the_order_of_the_loader_and_no_graph(package):
@@ -236,9 +361,26 @@ def test_predict_keeps_the_order_of_the_loader_and_no_graph(package):
     assert torch.equal(labels, torch.cat([labels for _, labels in batches]))
 
 
-def test_predict_refuses_an_empty_loader(package):
-    with pytest.raises(ValueError, match="at least one batch, got none"):
-        package.predict(small_model(), [])
+def test_predict_takes_a_generator_and_a_model_without_parameters(package):
+    outputs, _ = package.predict(nn.Flatten(), iter([two_images()]))
+    assert outputs.shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("loader", "error", "message"),
+    [
+        ([], ValueError, "batches must be a positive integer, got 0"),
+        ([(torch.rand(0, 1, 4, 4), torch.rand(0))], ValueError, "batch_size must be"),
+        ([{"pixel_values": 1}], TypeError, r"\(images, labels\), got {'pixel_values"),
+        ([torch.rand(2, 1, 4, 4)], TypeError, r"pairs of tensors .* got tensor\("),
+        ([(np.zeros((2, 1, 4, 4)), np.zeros(2))], TypeError, r"got \(array\("),
+        ([(*two_images(), None)], TypeError, "pairs of tensors"),
+    ],
+)
+def test_a_loader_of_something_else_is_refused(package, loader, error, message):
+    for run in (package.evaluate, lambda *given: package.fit(*given, 1)):
+        with pytest.raises(error, match=message):
+            run(small_model(), loader)
 
 
 # The loop
@@ -285,11 +427,37 @@ def test_fit_follows_the_schedule(package):
     assert rates == pytest.approx(right)
 
 
-@pytest.mark.parametrize(("epochs", "count"), [(0, 22), (-1, 22), (3, 0)])
-def test_fit_refuses_no_epochs_and_no_batches(package, epochs, count):
-    loader = [] if count == 0 else small_loader(count)
-    with pytest.raises(ValueError, match="one batch is needed, got epochs="):
-        package.fit(small_model(), loader, epochs)
+@pytest.mark.parametrize("number", [-1, 2.5, True, math.nan, "2"])
+def test_fit_counts_epochs_and_seeds_in_integers(package, number):
+    for epochs in (number, 0):
+        with pytest.raises(ValueError, match="epochs must be a positive integer, got"):
+            package.fit(small_model(), small_loader(), epochs)
+    with pytest.raises(ValueError, match="seed must be 0 or a positive integer, got"):
+        package.fit(small_model(), small_loader(), 1, seed=number)
+
+
+class Stream(IterableDataset):
+    """Images without a known number."""
+
+    def __iter__(self):
+        return iter([])
+
+
+@pytest.mark.parametrize("name", ["loader", "val_loader"])
+def test_a_training_needs_to_know_its_number_of_batches(package, name):
+    for unknown in (iter([two_images()]), DataLoader(Stream())):
+        loaders = {"loader": small_loader(), name: unknown}
+        with pytest.raises(TypeError, match="a DataLoader of known length or a list"):
+            package.fit(small_model(), epochs=1, **loaders)
+    with pytest.raises(ValueError, match="batches must be a positive integer, got 0"):
+        package.fit(small_model(), epochs=1, **{"loader": small_loader(), name: []})
+
+
+def test_an_epoch_that_could_not_be_judged_is_not_recorded(package):
+    run = package.Run(small_model(), small_loader(), 2, val_loader=[two_images()[0]])
+    with pytest.raises(TypeError, match="pairs of tensors"):
+        package.train_epoch(run)
+    assert run.history == []
 
 
 def test_fit_stops_where_the_loss_is_not_finite(package):
@@ -319,7 +487,7 @@ def test_a_seed_decides_a_run(package):
     torch.manual_seed(77)  # the caller's random numbers do not matter
     assert trained(package) == first
     assert trained(package, small_loader(seed=5), seed=0) == first
-    others = [trained(package, seed=seed)[1] for seed in (1, 2, -1)]
+    others = [trained(package, seed=seed)[1] for seed in (1, 2, 3)]
     assert all(history != first[1] for history in others)
     assert len({str(history) for history in others}) == 3
 
@@ -461,6 +629,42 @@ def test_a_checkpoint_is_replaced_in_one_move(package, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         trained(package, checkpoint=path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+KINDS = {
+    "plain": lambda model: model,
+    "compiled": compiled,
+    "compiled in parts": lambda model: nn.Sequential(
+        model[0], *map(compiled, model[1:])
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(KINDS, 2)))
+def test_a_run_continues_with_and_without_compile(package, tmp_path, first, second):
+    path = tmp_path / "run.pt"
+    for kind, stop in ((first, 2), (second, 4)):
+        model, loader = KINDS[kind](small_model()), small_loader()
+
+        def until_the_stop(epochs, stop=stop):
+            return [epoch for epoch in epochs if epoch < stop]
+
+        package.fit(model, loader, 4, checkpoint=path, progress=until_the_stop)
+    torch.testing.assert_close(weights(model), one_go(package)[0])
+    assert set(torch.load(path)["model"]) == set(small_model().state_dict())
+
+
+def test_a_run_with_numbers_of_numpy_continues(package, tmp_path):
+    numbers = {"lr": np.float64(0.001), "seed": np.int64(0), "warmup": np.float32(0.5)}
+    first, again = (
+        one_go(package, checkpoint=tmp_path / "run.pt", **numbers) for _ in range(2)
+    )
+    assert first[1] == again[1]
 
 
 @pytest.mark.parametrize(
@@ -508,6 +712,17 @@ def test_a_checkpoint_of_a_model_with_other_names_is_refused(package, tmp_path, 
     refused(package, path, f"must be continued with 4.weight {shapes}", model=model)
 
 
+def test_a_new_run_may_start_from_the_weights_of_another(package, tmp_path):
+    """The message about a finished run names the way, and the way can be gone."""
+    path, model = tmp_path / "run.pt", small_model()
+    one_go(package, checkpoint=path)
+    with pytest.raises(ValueError, match="epochs 4, got 9") as refusal:
+        package.fit(model, small_loader(), 9, checkpoint=path)
+    (way,) = re.findall(r"model\.load_state_dict\(.*\)", str(refusal.value))
+    exec(way, {"torch": torch, "model": model})
+    assert torch.equal(weights(model), one_go(package)[0])
+
+
 @pytest.mark.parametrize(
     "damage",
     {
@@ -528,13 +743,16 @@ def test_a_damaged_checkpoint_is_refused(package, tmp_path, damage):
 
 
 @pytest.mark.parametrize("part", ["identity", "history", "model", "optimizer"])
-def test_a_checkpoint_without_one_of_its_parts_is_refused(package, tmp_path, part):
+@pytest.mark.parametrize("instead", [None, "text", [1]], ids=repr)
+def test_a_checkpoint_without_one_of_its_parts_is_refused(
+    package, tmp_path, part, instead
+):
     path = tmp_path / "run.pt"
     one_go(package, checkpoint=path)
     state = torch.load(path, weights_only=True)
-    del state[part]
+    state[part] = instead
     torch.save(state, path)
-    refused(package, path, "is damaged or was not written by fit")
+    refused(package, path, "is damaged or was not written by fit|must be continued")
 
 
 def test_a_file_of_weights_is_no_checkpoint(package, tmp_path):

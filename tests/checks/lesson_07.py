@@ -12,7 +12,7 @@ def by_hand(model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0)
     """Right, with little help of torch; it empties at the end, whatever happens."""
     value = loss(images, model(images), labels)
     value.backward()
-    grads = [p.grad for p in model.parameters()]
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
     length = math.sqrt(sum(grad.square().sum().item() for grad in grads))
     healthy = math.isfinite(value.item()) and math.isfinite(length)
     if healthy:
@@ -73,6 +73,27 @@ def other_loss(model, optimizer, images, labels, loss, clip_norm=1.0):
     return value.item()
 
 
+def its_own_loss(model, optimizer, images, labels, loss, clip_norm=1.0):
+    """It knows cross-entropy only."""
+    return train_step(model, optimizer, images, labels, cross_entropy, clip_norm)
+
+
+def ends_in_training(model, *given):
+    value = train_step(model, *given)
+    model.train()
+    return value
+
+
+def looks_at_every_gradient(model, *given, **named):
+    value = train_step(model, *given, **named)
+    assert all(p.grad is not None for p in model.parameters())
+    return value
+
+
+def other_names(model, optimizer, images, labels, criterion=cross_entropy, most=1.0):
+    return train_step(model, optimizer, images, labels, criterion, most)
+
+
 def slower(model, optimizer, *given):
     optimizer.param_groups[0]["lr"] *= 0.5
     return train_step(model, optimizer, *given)
@@ -85,13 +106,21 @@ def never_clipped(model, optimizer, images, labels, loss=cross_entropy, clip_nor
 RIGHT = {
     "7.1": [step(), by_hand, step(give=lambda x: float(x.detach()))],
     "7.2": [" c"],
-    "7.3": [{letter: fault.title() for letter, fault in FAULTS.items()}],
+    "7.3": [
+        {letter.lower(): fault.title() for letter, fault in FAULTS.items()},
+        [*FAULTS.values()],
+        FAULTS | {"D": "warm up"},
+    ],
     "7.4": ["b"],
 }
 WRONG = {
     "7.1": [
         (lambda *_: None, "nothing came back"),
-        (lambda *_: 0.5, "backward-left-out"),
+        (lambda *_: 0.5, "loss-ignored"),
+        (its_own_loss, "loss-ignored"),
+        (ends_in_training, "mode-switched"),
+        (looks_at_every_gradient, "a frozen layer, whose gradient is None raised"),
+        (other_names, "given by their names raised TypeError"),
         (step("forward step zero backward clip"), "step-before-backward"),
         (step("forward backward zero clip step"), "gradient-emptied-before-step"),
         (step("fade forward backward clip look step"), "two gradients: why"),
@@ -111,7 +140,8 @@ WRONG = {
         (FAULTS | {"C": "overfitting"}, "all-is-overfitting"),
         (FAULTS | {"A": "noise"}, "choose among"),
         (FAULTS | {"B": "warm-up", "D": "rate"}, "wild-rate-not-seen"),
-        ({"A": "eval"}, "KeyError"),
+        ({"A": "eval"}, "answer each of A, B, C, D, got"),
+        (["eval", "rate"], "answer each of A, B, C, D, got"),
     ],
     "7.4": [("resnet", "answer A, B, C or D")],
 }

@@ -1,5 +1,6 @@
 """Lesson 08: right answers in other styles, mistakes in other forms."""
 
+from inspect import unwrap
 from math import hypot, isqrt
 
 import torch
@@ -17,15 +18,16 @@ from course_vit.looking_inside import (
 def calm(answer):
     """An answer in eval mode, without gradients."""
 
-    def with_mode_put_back(model, images):
-        was_training = model.training
+    def with_modes_put_back(model, images):
+        modes = [part.training for part in model.modules()]
         try:
             with torch.no_grad():
                 return answer(model.eval(), images)
         finally:
-            model.train(was_training)
+            for part, training in zip(model.modules(), modes, strict=True):
+                part.training = training
 
-    return with_mode_put_back
+    return with_modes_put_back
 
 
 @calm
@@ -66,6 +68,42 @@ def by_attribute(model, images):
         return attention_maps(model.eval(), images)
     finally:
         model.training = was_training
+
+
+def asked_without_norm(block, x):
+    return block.attn.attention_map(x)
+
+
+def without_mlp(block, x):
+    return x + block.attn(block.norm1(x))
+
+
+@calm
+def by_class_token(model, images):
+    """`embed` written again, for the models of lesson 6 only."""
+    x = torch.cat(
+        [model.cls_token.expand(len(images), -1, -1), model.patch_embed(images)], 1
+    )
+    x, maps = x + model.pos_embed, []
+    for block in model.blocks:
+        maps.append(block.attn.attention_map(block.norm1(x)))
+        x = block(x)
+    return maps
+
+
+def frozen_for_it(model, images):
+    return attention_maps(model.requires_grad_(False), images)
+
+
+def gradients_off(model, images):
+    torch.set_grad_enabled(False)
+    return unwrap(attention_maps)(model, images)
+
+
+def by_hooks_left(model, images):
+    for block in model.blocks:
+        block.register_forward_hook(lambda *_: None)
+    return attention_maps(model, images)
 
 
 def each(change):
@@ -119,11 +157,26 @@ def no_prefix_forgotten(maps, patch_size, num_prefix_tokens=1, grid_size=None):
     return mean_attention_distance(maps, patch_size, prefix, grid_size)
 
 
+def side_after_a_class_token(maps, patch_size, num_prefix_tokens=1, grid_size=None):
+    grid_size = grid_size or (isqrt(maps[0].shape[-1] - 1),) * 2
+    return mean_attention_distance(maps, patch_size, num_prefix_tokens, grid_size)
+
+
+def refusing_by(kind):
+    def answer(*args, **more):
+        try:
+            return mean_attention_distance(*args, **more)
+        except ValueError as error:
+            raise kind from error
+
+    return answer
+
+
 RIGHT = {
     "8.1": [by_generator, by_hooks],
     "8.2": [divided_at_the_end, from_the_last],
     "8.3": [by_loops],
-    "8.4": [list(CLAIMS.items())],
+    "8.4": [list(CLAIMS.items()), [*CLAIMS.values()], torch.tensor([*CLAIMS.values()])],
 }
 WRONG = {
     "8.1": [
@@ -136,14 +189,21 @@ WRONG = {
             lambda m, x: attention_maps(m, x)[:1] + attention_maps(m, 2 * x)[1:],
             "from the second block on .* does a block get other tokens than",
         ),
-        (by_attribute, r"in training mode, \d\d of its parts did not"),
+        (by_attribute, "parts-not-put-back"),
+        (calm(walk(asked_without_norm)), "norm-left-out"),
+        (walk(asked_without_norm, in_eval=False), "norm-left-out"),
+        (walk(step=without_mlp), "mlp-skipped"),
+        (by_class_token, "the model of lesson 9 with 2 blocks"),
+        (frozen_for_it, "its weights are frozen: leave the model, and torch, as you"),
+        (gradients_off, "gradients are off: leave"),
+        (by_hooks_left, "your hooks are still on it: leave"),
         (each(lambda w: w @ torch.eye(5)), "in float64 raised RuntimeError"),
         (
             each(lambda w: w.round(decimals=3) if w.dtype == torch.float64 else w),
             "in float64: other maps come out",
         ),
         (torch.inference_mode()(attention_maps), "Which is the milder way"),
-        (walk(), "is in eval mode since then: what puts a mode back"),
+        (walk(), "in another mode since then: what puts a mode back"),
         (
             lambda m, x: attention_maps(m, x) if x.ndim == 4 else [],
             "an image that `embed` refuses should raise ValueError: nothing was raised",
@@ -164,9 +224,11 @@ WRONG = {
         (on(mean_attention_distance, lambda w: w[:1]), "heights go with rows"),
         (then(lambda table: table / table.max() * table.max()), "1 x 1.* holds nan"),
         (no_prefix_forgotten, "a grid of 2 x 3 and 0 prefix tokens raised"),
+        (side_after_a_class_token, "a square without a prefix .* raised"),
+        (refusing_by(RuntimeError), "square-taken-for-granted"),
     ],
     "8.4": [
-        ({}, "say True or False to each of A, B, C, D, E, F, got {}"),
+        ({}, "answer each of A, B, C, D, E, F, got {}"),
         (CLAIMS | {"A": "yes"}, "say True or False"),
         (dict.fromkeys(CLAIMS, True), "habit-taken-for-finding"),
         (dict.fromkeys(CLAIMS, False), "rows-taken-for-columns"),

@@ -286,10 +286,11 @@ def expect(fact: object, hint: str, mistake: str | None = None) -> None:
 def outcome(trial: Trial, answer: Any) -> Any:
     """What comes out of a trial; an error that is raised there is an outcome, too."""
     torch.manual_seed(0)
-    try:
-        return trial.run(answer)
-    except Exception as error:
-        return error
+    with torch.enable_grad():  # whatever the answer leaves behind
+        try:
+            return trial.run(answer)
+        except Exception as error:
+            return error
 
 
 def itself(answer: Any) -> Any:
@@ -306,6 +307,19 @@ def element(index: int) -> Callable[[Any], Any]:
         return value.item() if isinstance(value, Tensor) else value
 
     return run
+
+
+def by_letter(answer: Any, letters: str) -> dict[str, Any]:
+    """Answers to several questions: a dict or pairs, or the answers in their order."""
+    if isinstance(answer, Tensor):
+        answer = answer.tolist()
+    pairs = list(answer.items() if isinstance(answer, Mapping) else answer)
+    if not all(isinstance(pair, list | tuple) for pair in pairs):
+        pairs = list(zip(letters, pairs, strict=False))
+    said = {str(letter).strip().upper(): value for letter, value in pairs}
+    questions = ", ".join(letters)
+    expect(said.keys() == set(letters), f"answer each of {questions}, got {answer}")
+    return said
 
 
 def same(

@@ -1,6 +1,7 @@
 """Checks of lesson 07: training."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...training import cross_entropy, train_step
-from .judge import answers, choose, exercise, expect
+from .judge import answers, by_letter, choose, exercise, expect
 
 # 7.1 One step
 
@@ -50,15 +51,44 @@ class Rehearsal:
         batch = self.images, self.labels
         return answer(self.model, self.optimizer, *batch, *options)
 
+    def modes(self) -> tuple[bool, ...]:
+        return tuple(part.training for part in self.model.modules())
+
 
 def moves(answer) -> str:
     """What an answer did, in words."""
-    on = Rehearsal()
-    on.step(answer, loss, 1e3)
+    on, given = Rehearsal(), list[Any]()
+
+    def seen(*arguments: Any) -> Tensor:
+        given.append(arguments)
+        return loss(*arguments)
+
+    on.step(answer, seen, 1e3)
     calls = [call for call in on.calls if on.calls.count(call) == 1]
+    if not given:
+        return "no call of the given loss"
     if calls == ["backward", "step"] and not on.met.any():
         return "step without gradient"
     return " ".join(on.calls) or "nothing"
+
+
+def modes_met(answer) -> list[tuple[bool, ...]]:
+    """The modes in which a step runs the model, and those in which it leaves it."""
+    on, met = Rehearsal(), {}
+    on.model[0].register_forward_pre_hook(lambda *_: met.update({on.modes(): 1}))
+    for part in (on.model[1], on.model):
+        part.eval()
+        on.step(answer, loss, 1e3)
+        met[on.modes()] = 1
+    return list(met)
+
+
+def frozen(answer) -> Tensor:
+    """The gradient that a step meets if the first layer has none."""
+    on = Rehearsal()
+    on.model[1].requires_grad_(False)
+    on.step(answer, loss, 0.01)
+    return on.met
 
 
 def returned(lr: float = 0.0):
@@ -135,11 +165,13 @@ def step(
     finite=both,
     give=torch.Tensor.item,
     of=lambda loss: loss,
+    mode=lambda model: None,
 ):
     """A way to write exercise 7.1: its moves in some order, right or with a mistake."""
 
     def answer(model, optimizer, images, labels, loss=cross_entropy, clip_norm=1.0):
         weights, length = list(model.parameters()), torch.zeros(())
+        mode(model)
         for move in moves.split():
             match move:
                 case "zero":
@@ -169,6 +201,7 @@ one_step = exercise(
     right=train_step,
     trial={
         "your step made these moves: {got}; right is {right}": moves,
+        "mode-switched": modes_met,
         "return a float, such as .item() gives, got {got}": (
             lambda f: type(returned()(f)).__name__
         ),
@@ -194,6 +227,10 @@ one_step = exercise(
         "the length of the gradient of such a call (shortened to 1)": (
             lambda f: met(scale=100.0)(f).norm().item()
         ),
+        "a frozen layer, whose gradient is None": frozen,
+        "the loss and clip_norm given by their names": lambda f: Rehearsal().step(
+            partial(f, loss=loss, clip_norm=1.0)
+        ),
     },
     otherwise="expected {right:.3f}, got {got:.3f}",
     rtol=1e-3,
@@ -209,6 +246,12 @@ one_step.mistakes |= {
     "loss-arguments-exchanged: the loss takes images, outputs, labels, in this order": (
         step(of=lambda loss: lambda x, out, labels: loss(out, x, labels))
     ),
+    "loss-ignored: your step did not call the loss that it was given": (
+        step(of=lambda loss: cross_entropy)
+    ),
+    "mode-switched: your step switches the mode of the model, by train or eval. Leave"
+    " that to fit, which keeps a frozen part in eval mode while it trains the"
+    " rest": answers(step(mode=nn.Module.train), step(mode=nn.Module.eval)),
     "backward-left-out: no gradient was computed: was backward called?": answers(
         step("zero forward clip look step"), step("zero forward")
     ),
@@ -280,7 +323,9 @@ FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
 
 def named(answer: Any) -> dict[str, str]:
     """The fault of each run; anything else than the four words is refused."""
-    got = {letter: str(answer[letter]).strip().lower() for letter in FAULTS}
+    said = by_letter(answer, "ABCD")
+    got = {letter: str(fault).strip().lower() for letter, fault in said.items()}
+    got |= {letter: "warm-up" for letter in got if got[letter] in ("warmup", "warm up")}
     expect(
         "overfitting" not in got.values(),
         "overfitting means: the training loss is low and the test loss is not. Compare"

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...deit import DistilledVisionTransformer
 from ...looking_inside import (
     attention_maps,
     attention_rollout,
     mean_attention_distance,
 )
 from ...vision_transformer import VisionTransformer
-from .judge import answers, draw, exercise
+from .judge import answers, by_letter, draw, exercise
 
 # 8.1 Every map of a model
 
@@ -33,13 +34,28 @@ def maps_of(answer, training: bool = False) -> list[Tensor]:
     return list(answer(toy(training), IMAGES))
 
 
-def mode_after(answer, training: bool, images=IMAGES) -> tuple[str, int]:
-    """The mode of a model after an answer, and how many parts are not in this mode."""
+def modes_after(answer, training: bool = True, images=IMAGES) -> tuple[str, int]:
+    """The mode of a model after an answer, and how many parts changed theirs."""
     model = toy(training)
+    model.blocks[0].train(not training)
+    before = [part.training for part in model.modules()]
     with suppress(ValueError):
         answer(model, images)
-    others = sum(part.training != model.training for part in model.modules())
-    return "training" if model.training else "eval", others
+    after = [part.training for part in model.modules()]
+    changed = sum(map(bool.__ne__, before, after))
+    return "training" if model.training else "eval", changed
+
+
+def left_behind(answer) -> str:
+    """What else an answer changed, in words."""
+    model = toy()
+    answer(model, IMAGES)
+    if not torch.is_grad_enabled():
+        return "gradients are off"
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return "its weights are frozen"
+    hooked = any(part._forward_hooks for part in model.modules())
+    return "your hooks are still on it" if hooked else "nothing"
 
 
 every_map = exercise(
@@ -53,24 +69,29 @@ every_map = exercise(
         "the first map is not the one that block 0 makes": lambda f: maps_of(f)[0],
         "from the second block on the maps are off: does a block get other tokens than"
         " in `forward`?": maps_of,
-        "the model came back in {got[0]} mode, {got[1]} of its parts did not: a mode is"
-        " set for all of them, by `train` and `eval`": lambda f: mode_after(f, True),
-        "a model in eval mode came back in {got[0]} mode, {got[1]} of its parts did"
-        " not": lambda f: mode_after(f, False),
+        "parts-not-put-back": modes_after,
+        "a model in eval mode with a part in training mode came back in {got[0]} mode,"
+        " and {got[1]} of its parts in another mode than before": (
+            lambda f: modes_after(f, training=False)
+        ),
+        "after your call, {got}: leave the model, and torch, as you found"
+        " them": left_behind,
         "gradient-kept": lambda f: maps_of(f)[-1].requires_grad,
         "dropout-left-on": lambda f: maps_of(f, training=True),
         "these maps were made in inference mode: multiply them with something that has"
         " a gradient, and you get an error. Which is the milder way without one?": (
             lambda f: maps_of(f)[-1].is_inference()
         ),
-        "`embed` refused an image without a batch, and the model is in {got[0]} mode"
-        " since then: what puts a mode back, whatever happens on the way?": (
-            lambda f: mode_after(f, True, IMAGES[0])
-        ),
+        "`embed` refused an image without a batch, and {got[1]} parts of the model are"
+        " in another mode since then: what puts a mode back, whatever happens on the"
+        " way?": lambda f: modes_after(f, images=IMAGES[0]),
     },
     also={
         "a model and images in float64": lambda f: f(toy().double(), IMAGES.double()),
         "an image that `embed` refuses": lambda f: f(toy(), IMAGES[0]),
+        "the model of lesson 9 with 2 blocks": lambda f: list(
+            f(DistilledVisionTransformer(8, 4, 1, 0, 6, depth=2, num_heads=2), IMAGES)
+        ),
     },
     otherwise="other maps come out",
 )
@@ -85,16 +106,26 @@ def walk(ask=asked, step=lambda block, x: block(x), in_eval=True):
 
     @torch.no_grad()
     def answer(model, images):
-        was_training = model.training
-        model.train(was_training and not in_eval)
+        modes = {part: part.training for part in model.modules()}
+        if in_eval:
+            model.eval()
         x, maps = model.embed(images), []
         for block in model.blocks:
             maps.append(ask(block, x))
             x = step(block, x)
-        model.train(was_training)
+        for part, training in modes.items():
+            part.training = training
         return maps
 
     return answer
+
+
+def one_mode_for_all(model, images):
+    was_training = model.training
+    try:
+        return attention_maps(model.eval(), images)
+    finally:
+        model.train(was_training)
 
 
 every_map.mistakes |= {
@@ -127,6 +158,9 @@ every_map.mistakes |= {
     ),
     "left-in-eval: a model in training mode came back in eval mode: leave it as you"
     " found it": lambda model, images: attention_maps(model.eval(), images),
+    "parts-not-put-back: one block was in eval mode, as a frozen part is, and {got[1]}"
+    " parts came back in another mode than before: `train` and `eval` set all parts of"
+    " a model. Keep the mode of each in `model.modules()`": one_mode_for_all,
     "gradient-kept: the maps hold on to the graph: no gradient here": unwrap(
         attention_maps
     ),
@@ -189,6 +223,7 @@ def maximum(weights) -> Tensor:
 
 
 attention_alone = product(lambda weights, identity: weights)
+half = product(lambda weights, identity: (weights + identity) / 2)
 rollout.mistakes |= {
     "class-row-cut-out: expected shape {right}, `b n m`, got {got}: give the shares of"
     " all tokens; which row to draw is chosen afterwards": answers(
@@ -213,13 +248,13 @@ rollout.mistakes |= {
     ),
     "heads-fused-by-maximum: here the largest weight of any head counts: the heads of a"
     " block share the work, so take what they do on average": answers(
-        on(attention_rollout, maximum),
+        on(half, maximum),
         on(product(lambda w, one: F.normalize(w + one, p=1, dim=-1)), maximum),
     ),
     "one-head-only: this is the rollout of head 0 alone, and there are 4": on(
         attention_rollout, lambda weights: weights[:, :1]
     ),
-    "empty-list-not-refused": product(lambda w, one: (w + one) / 2),
+    "empty-list-not-refused": half,
 }
 
 # 8.3 How far does a head look?
@@ -251,6 +286,9 @@ how_far = exercise(
         "a grid of 2 x 3 and 0 prefix tokens": (
             lambda f: f(maps(1, 2, 3, 6, 6), 4, 0, (2, 3))
         ),
+        "a square without a prefix and without a grid_size": (
+            lambda f: f(maps(1, 2, 3, 4, 4), 4, num_prefix_tokens=0)
+        ),
         "a grid of 1 x 1 and 1 prefix token": (
             lambda f: f(maps(1, 1, 1, 2, 2), (4, 7), 1, (1, 1))
         ),
@@ -262,6 +300,12 @@ how_far = exercise(
     shape="expected shape {right}, blocks and heads, got {got}",
     rtol=1e-4,
 )
+
+
+def distance(maps, *args, **more) -> Tensor:
+    """The right answer, for maps whose rows need not sum to 1."""
+    rows = [weights / weights.sum(dim=-1, keepdim=True) for weights in maps]
+    return mean_attention_distance(rows, *args, **more)
 
 
 def square_taken_for_granted(*args, **more):
@@ -284,20 +328,16 @@ how_far.mistakes |= {
     ),
     "itself-left-out: {first:.1f}, a little too far: a patch may look at itself, too,"
     " over 0 pixels": on(
-        mean_attention_distance,
-        lambda weights: weights * (1 - torch.eye(weights.shape[-1])),
+        distance, lambda weights: weights * (1 - torch.eye(weights.shape[-1]))
     ),
     "streets-not-straight-line: {first:.1f} is the way along the streets, rows plus"
     " columns; measure the straight line": (
         lambda maps, size: (
-            mean_attention_distance(
-                [weights[..., :15, :15] for weights in maps], size, grid_size=(14, 1)
-            )
-            * 2
+            2 * distance([w[..., :15, :15] for w in maps], size, grid_size=(14, 1))
         )
     ),
     "weights-ignored: all heads have the same distance, that of even attention: where"
-    " do the weights come in?": on(mean_attention_distance, torch.ones_like),
+    " do the weights come in?": on(distance, torch.ones_like),
     "prefix-cut-from-the-end: the last two tokens are left out, but prefix tokens come"
     " first": on(mean_attention_distance, lambda weights: weights.roll((2, 2), (2, 3))),
     "one-prefix-assumed: one token is left out in front, and num_prefix_tokens was"
@@ -322,14 +362,14 @@ CLAIMS = {"A": True, "B": False, "C": True, "D": False, "E": False, "F": False}
 
 
 def claim(letter: str):
-    return lambda answer: dict(answer)[letter]
+    return lambda answer: by_letter(answer, "ABCDEF")[letter]
 
 
 claims = exercise(
     "8.4",
     right=CLAIMS,
     trial=[
-        lambda answer: {letter: type(said) for letter, said in dict(answer).items()},
+        lambda answer: [type(said) for said in by_letter(answer, "ABCDEF").values()],
         *map(claim, CLAIMS),
     ],
     otherwise=f"say True or False to each of {', '.join(CLAIMS)}, got {{answer}}",
