@@ -274,12 +274,12 @@ def _check_tensors(state_dict: Any) -> None:
     """Refuse what is not a dictionary of tensors with numbers, by their names."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"expected a dictionary of tensors, got {type(state_dict)}")
-    for key, tensor in state_dict.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            raise TypeError(f"expected names and tensors, got {key!r}: {type(tensor)}")
+    for name, tensor in state_dict.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TypeError(f"expected names and tensors, got {name!r}: {type(tensor)}")
         if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
             got = f"{tensor.layout} {tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{key} must be a plain tensor with numbers, got {got}")
+            raise ValueError(f"{name} must be a plain tensor with numbers, got {got}")
 
 
 def _some(names: list[str]) -> str:

@@ -354,8 +354,10 @@ def test_the_code_of_the_readme_runs(hub, tmp_path, monkeypatch):
     Image.fromarray(load_sample_images().images[0]).save(tmp_path / "holiday.jpg")
     monkeypatch.chdir(tmp_path)
     text, space = (ROOT / "README.md").read_text(encoding="utf-8"), {}
-    first, second = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
-    exec(first, space)
+    *first, second = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    exec("".join(first), space)
+    assert space["logits"].shape == (1, 10)
+    assert space["first"].shape == space["last"].shape == (1, 197, 192)
     with pytest.warns(UserWarning, match="model 5 classes, checkpoint 1000"):
         exec(second, space)
     assert space["tokens"].shape == (1, 17, 64)
