@@ -8,18 +8,34 @@ Printed from notebooks/09_deit.ipynb: edit there, then `make export`.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .patch_embedding import PatchEmbedding
-from .vision_transformer import VIT_SIZES, Backbone, init_weights
+from .patch_embedding import (
+    PatchEmbedding,
+    check_range,
+    check_shape,
+    check_sizes,
+)
+from .training import class_labels, keep_modes, logits_of
+from .vision_transformer import (
+    VIT_SIZES,
+    Backbone,
+    init_weights,
+    linear_head,
+)
 
 __all__ = [
     "DistilledVisionTransformer",
+    "check_soft",
+    "check_logits",
     "soft_distillation",
+    "NO_LABEL",
+    "labelled_cross_entropy",
     "DistillationLoss",
     "DEIT_SIZES",
     "DISTILLED_SIZES",
@@ -40,6 +56,7 @@ class DistilledVisionTransformer(Backbone):
 
     Raises:
         ValueError: The same as `VisionTransformer`.
+        TypeError: The same as `VisionTransformer`.
     """
 
     def __init__(
@@ -74,10 +91,8 @@ class DistilledVisionTransformer(Backbone):
             norm_eps=norm_eps,
         )
         self.dist_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        self.head_dist = (
-            nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        )
+        self.head = linear_head(embed_dim, num_classes)
+        self.head_dist = linear_head(embed_dim, num_classes)
         init_weights(self)
 
     def prefix_tokens(self) -> list[Tensor]:
@@ -93,6 +108,42 @@ class DistilledVisionTransformer(Backbone):
 
 
 # --- 9.4 Learning from a teacher's doubts ---
+
+
+def check_soft(tau: float, reduction: str) -> None:
+    """Refuse settings that the soft loss cannot use.
+
+    Args:
+        tau: The temperature, above 0.
+        reduction: `batchmean` or `numel`.
+
+    Raises:
+        ValueError: If `tau` is not a finite number above 0, or for any other value of
+            `reduction`.
+    """
+    check_range(0, inf, tau=tau)
+    if tau == 0:
+        raise ValueError(f"tau must be above 0, got {tau}")
+    if reduction not in ("batchmean", "numel"):
+        raise ValueError(f"reduction must be batchmean or numel, got {reduction!r}")
+
+
+def check_logits(student: Tensor, teacher: Tensor) -> None:
+    """Refuse the logits of a teacher that a student cannot learn from.
+
+    Args:
+        student: The student's logits, `b k`.
+        teacher: The teacher's logits, `b k`.
+
+    Raises:
+        ValueError: If they are no two tables of one shape, if there is no image, or if
+            the teacher's logits contain nan.
+    """
+    check_shape("student's logits", student, ("b", "k"))
+    check_sizes(images=len(student))
+    check_shape("teacher's logits", teacher, tuple(student.shape))
+    if teacher.isnan().any():
+        raise ValueError("the teacher's logits contain nan: look at the teacher alone")
 
 
 def soft_distillation(
@@ -111,10 +162,10 @@ def soft_distillation(
             smaller).
 
     Raises:
-        ValueError: For any other value of `reduction`.
+        ValueError: If `check_logits` or `check_soft` refuses an argument.
     """
-    if reduction not in ("batchmean", "numel"):
-        raise ValueError(f"reduction must be batchmean or numel, got {reduction!r}")
+    check_logits(student, teacher)
+    check_soft(tau, reduction)
     log_p = F.log_softmax(teacher / tau, dim=-1)
     log_q = F.log_softmax(student / tau, dim=-1)
     total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
@@ -123,6 +174,35 @@ def soft_distillation(
 
 
 # --- 9.5 The loss of DeiT ---
+
+NO_LABEL = -1
+
+
+def labelled_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy over the images that have a label, `b k, b -> ()`.
+
+    If no image has one, the loss is 0, and so is its gradient.
+
+    Args:
+        logits: The logits, `b k`.
+        labels: The class of each image, `b`, from 0 to k - 1 or `NO_LABEL`; or, for
+            blended images, the probability of each class, `b k`.
+        smoothing: The label smoothing, as in `cross_entropy` of lesson 7.
+
+    Raises:
+        ValueError: If the labels do not fit the logits (`class_labels`).
+    """
+    if labels.is_floating_point() and labels.shape == logits.shape:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    has_label = labels.long() != NO_LABEL
+    labels = class_labels(labels.masked_fill(~has_label, 0), logits)
+    if not has_label.any():
+        return 0 * logits.sum()  # the mean over no image would be nan
+    return F.cross_entropy(
+        logits[has_label], labels[has_label], label_smoothing=smoothing
+    )
 
 
 class DistillationLoss:
@@ -133,8 +213,9 @@ class DistillationLoss:
     asks the teacher about the images that the student saw.
 
     Args:
-        teacher: Any function from images to logits, `b c h w -> b k`. A module is put
-            into eval mode and asked without gradients.
+        teacher: Any function from images to logits, `b c h w -> b k`, or to an object
+            that holds them as `.logits`. A module is asked in eval mode and without
+            gradients; afterwards each of its modules has the mode it had before.
         kind: What the distillation token learns: `hard`, the teacher's decision as a
             second label, or `soft`, its probabilities at temperature `tau`.
         alpha: The share of the teacher in the loss, from 0 to 1.
@@ -144,52 +225,51 @@ class DistillationLoss:
             are never smoothed.
 
     Raises:
-        ValueError: For any other value of `kind`, and if `alpha` or `tau` is out of
-            range; when called, if the logits of teacher and student differ in shape.
-        TypeError: When called with outputs that are not a pair.
+        ValueError: For any other value of `kind` or `reduction`, and if `alpha`, `tau`
+            or `smoothing` is out of range; when called, if the labels do not fit, or if
+            `check_logits` refuses what the teacher says.
+        TypeError: If the teacher is no function or returns no logits (`logits_of`);
+            when called with outputs that are not a pair.
     """
 
     def __init__(
         self,
-        teacher: Callable[[Tensor], Tensor],
+        teacher: Callable[[Tensor], Any],
         kind: str = "hard",
         alpha: float = 0.5,
         tau: float = 3.0,
         reduction: str = "batchmean",
         smoothing: float = 0.0,
     ) -> None:
+        if not callable(teacher):
+            raise TypeError(f"teacher must be a model or a function, got {teacher!r}")
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be hard or soft, got {kind!r}")
-        if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
-        if tau <= 0.0:
-            raise ValueError(f"tau must be above 0, got {tau}")
+        check_range(0, 1, alpha=alpha, smoothing=smoothing)
+        check_soft(tau, reduction)
         self.teacher, self.kind, self.alpha, self.tau = teacher, kind, alpha, tau
         self.reduction, self.smoothing = reduction, smoothing
 
     @torch.no_grad()
     def ask_teacher(self, images: Tensor) -> Tensor:
-        """The teacher's logits, `b c h w -> b k`; its running statistics are kept."""
-        if isinstance(self.teacher, nn.Module):
-            self.teacher.eval()
-        return self.teacher(images)
+        """The teacher's logits, `b c h w -> b k`; nothing in it is changed."""
+        if not isinstance(self.teacher, nn.Module):
+            return logits_of(self.teacher(images))
+        with keep_modes(self.teacher):
+            return logits_of(self.teacher.eval()(images))
 
     def __call__(
         self, images: Tensor, outputs: tuple[Tensor, Tensor], labels: Tensor
     ) -> Tensor:
-        if not isinstance(outputs, tuple):
-            got = type(outputs).__name__
+        if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise TypeError(
-                f"expected the pair of logits of a model in training mode, got {got}"
+                "expected the pair of logits of a model in training mode, got "
+                f"{type(outputs).__name__}"
             )
         by_class, by_distillation = outputs
         teacher = self.ask_teacher(images)
-        if teacher.shape != by_distillation.shape:
-            got, shape = tuple(teacher.shape), tuple(by_distillation.shape)
-            raise ValueError(
-                f"teacher logits must have the student's shape {shape}, got {got}"
-            )
-        true = F.cross_entropy(by_class, labels, label_smoothing=self.smoothing)
+        check_logits(by_distillation, teacher)
+        true = labelled_cross_entropy(by_class, labels, self.smoothing)
         if self.kind == "hard":
             taught = F.cross_entropy(by_distillation, teacher.argmax(dim=-1))
         else:

@@ -4,8 +4,10 @@ import copy
 import importlib
 import math
 import os
+import re
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from torch import distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+
+import course_vit
 
 quick = settings(max_examples=15)
 close = {"atol": 1e-12, "rtol": 0}
@@ -175,11 +179,6 @@ def test_the_teacher_is_the_target(package):
     assert soft(sure, torn) > 3 > 1 > soft(torn, sure)
 
 
-def test_another_reduction_is_refused(package):
-    with pytest.raises(ValueError, match="batchmean or numel, got 'mean'"):
-        package.soft_distillation(logits(0), logits(1), reduction="mean")
-
-
 # The loss
 
 
@@ -335,27 +334,147 @@ def test_two_processes_find_the_gradient_of_one(package, tmp_path):
         torch.testing.assert_close(gradient, student.get_parameter(name).grad)
 
 
+# Images without a label
+
+
+def test_an_image_without_a_label_teaches_the_class_token_nothing(package):
+    outputs = logits(0).requires_grad_(), logits(1).requires_grad_()
+    labels = torch.tensor([0, package.NO_LABEL, 2, package.NO_LABEL])
+    said = logits(5)
+    loss = package.DistillationLoss(lambda _: said, smoothing=0.1)
+    value = loss(random_images(), outputs, labels)
+    true = F.cross_entropy(outputs[0][::2], labels[::2], label_smoothing=0.1)
+    taught = F.cross_entropy(outputs[1], said.argmax(dim=-1))
+    torch.testing.assert_close(value, (true + taught) / 2)
+    value.backward()
+    assert (outputs[0].grad[1::2] == 0).all()
+    assert (outputs[1].grad.abs().amax(dim=-1) > 0).all()
+
+
+def test_without_any_label_only_the_teacher_is_heard(package):
+    outputs, said = (logits(0).requires_grad_(), logits(1)), logits(5)
+    loss = package.DistillationLoss(lambda _: said)
+    value = loss(random_images(), outputs, torch.full((4,), package.NO_LABEL))
+    expected = F.cross_entropy(outputs[1], said.argmax(dim=-1)) / 2
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    assert (outputs[0].grad == 0).all(), "not nan, and not None: DDP waits for it"
+
+
+def test_the_largest_byte_is_a_label(package):
+    """As a byte -1 is 255; a label of this size is one all the same."""
+    wide, labels = logits(0, k=256), torch.tensor([255, 0, 1, 2], dtype=torch.uint8)
+    loss = package.labelled_cross_entropy(wide, labels)
+    torch.testing.assert_close(loss, F.cross_entropy(wide, labels.long()))
+
+
+# Teachers of other makes
+
+
+def test_a_teacher_may_return_an_object_that_holds_the_logits(package):
+    said, images, labels = logits(5), random_images(), torch.tensor([0, 4, 2, 2])
+    plain = package.DistillationLoss(lambda _: said)
+    wrapped = package.DistillationLoss(lambda _: SimpleNamespace(logits=said))
+    outputs = logits(0), logits(1)
+    assert wrapped(images, outputs, labels) == plain(images, outputs, labels)
+    in_a_tuple = package.DistillationLoss(lambda _: (said,))
+    with pytest.raises(TypeError, match=r"or an object with \.logits, got tuple"):
+        in_a_tuple(images, outputs, labels)
+
+
+def test_every_part_of_a_teacher_keeps_its_mode(package):
+    teacher = teacher_with_statistics().train()
+    teacher[1].eval()
+    modes = [module.training for module in teacher.modules()]
+    package.DistillationLoss(teacher).ask_teacher(random_images())
+    assert [module.training for module in teacher.modules()] == modes
+    with pytest.raises(RuntimeError):
+        package.DistillationLoss(teacher).ask_teacher(random_images()[:, :2])
+    assert [module.training for module in teacher.modules()] == modes
+
+
 # Words for what cannot be done
 
-
-def test_other_words_and_numbers_are_refused(package):
-    loss = package.DistillationLoss
-    with pytest.raises(ValueError, match="kind must be hard or soft, got 'none'"):
-        loss(None, "none")
-    with pytest.raises(ValueError, match=r"alpha must be between 0 and 1, got 1\.5"):
-        loss(None, alpha=1.5)
-    with pytest.raises(ValueError, match="tau must be above 0, got 0"):
-        loss(None, tau=0.0)
+NAN, INF = float("nan"), float("inf")
 
 
-def test_one_answer_instead_of_two_is_refused(package):
+@pytest.mark.parametrize(
+    ("option", "values", "rule"),
+    [
+        ("kind", ["none", None, 1], "hard or soft"),
+        ("alpha", [1.5, -1, NAN, "1", None], "between 0 and 1"),
+        ("smoothing", [-1, 1.1, NAN, True], "between 0 and 1"),
+        ("tau", [-1, NAN, INF, "3", None], "between 0 and inf"),
+        ("tau", [0, 0.0], "above 0"),
+        ("reduction", ["nonsense", None, "sum"], "batchmean or numel"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_nonsense_is_refused_by_its_name(kind, option, values, rule):
+    for value in values:
+        options = {"kind": kind} | {option: value}
+        message = f"{option} must be {rule}, got {re.escape(repr(value))}"
+        with pytest.raises(ValueError, match=message):
+            course_vit.DistillationLoss(lambda _: logits(5), **options)
+        if option in ("tau", "reduction"):
+            with pytest.raises(ValueError, match=message):
+                course_vit.soft_distillation(logits(0), logits(1), **{option: value})
+
+
+def test_a_teacher_that_cannot_be_asked_is_refused():
+    for teacher in (None, "deit_tiny_patch16_224"):
+        with pytest.raises(TypeError, match="a model or a function, got"):
+            course_vit.DistillationLoss(teacher)
+
+
+@pytest.mark.parametrize("outputs", [logits(0), (logits(0),), (logits(0),) * 3])
+def test_anything_but_a_pair_of_answers_is_refused(package, outputs):
     loss = package.DistillationLoss(lambda _: logits(5))
-    with pytest.raises(TypeError, match=r"pair of logits .* in training mode, got T"):
-        loss(random_images(), logits(0), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(TypeError, match="pair of logits of a model in training mode"):
+        loss(random_images(), outputs, torch.zeros(4, dtype=torch.long))
 
 
-def test_a_teacher_with_other_classes_is_refused(package):
-    loss = package.DistillationLoss(lambda _: logits(5, k=7))
-    outputs, labels = (logits(0), logits(1)), torch.zeros(4, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"student's shape \(4, 5\), got \(4, 7\)"):
-        loss(random_images(), outputs, labels)
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (logits(5, k=7), r"teacher's logits \(4, 5\), got shape \(4, 7\)"),
+        (logits(5, b=1), r"teacher's logits \(4, 5\), got shape \(1, 5\)"),
+        (logits(5)[0], r"teacher's logits \(4, 5\), got shape \(5,\)"),
+        (logits(5).argmax(-1), r"teacher's logits \(4, 5\), got shape \(4,\)"),
+        (logits(5) / 0 * 0, "teacher's logits contain nan: look at the teacher alone"),
+    ],
+)
+def test_logits_that_a_student_cannot_learn_from_are_refused(kind, teacher, message):
+    loss = course_vit.DistillationLoss(lambda _: teacher, kind)
+    labels = torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        loss(random_images(), (logits(0), logits(1)), labels)
+    with pytest.raises(ValueError, match=message):
+        course_vit.soft_distillation(logits(1), teacher)
+
+
+def test_a_student_without_images_is_refused():
+    soft = course_vit.soft_distillation
+    with pytest.raises(
+        ValueError, match=r"student's logits \(b, k\), got shape \(5,\)"
+    ):
+        soft(logits(0)[0], logits(1)[0])
+    with pytest.raises(ValueError, match="images must be a positive integer, got 0"):
+        soft(logits(0, b=0), logits(1, b=0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(4, 1, dtype=torch.long), r"labels \(4,\) of integers, got .*4, 1"),
+        (torch.eye(5, dtype=torch.long)[:4], r"labels \(4,\) of integers, got .*4, 5"),
+        (torch.zeros(4), r"labels \(4,\) of integers, got .* of torch.float32"),
+        (torch.tensor([0, 1, 5, 2]), "labels from 0 to 4, got 5"),
+        (torch.tensor([0, 1, -2, 2]), "labels from 0 to 4, got -2"),
+    ],
+)
+def test_labels_of_a_wrong_form_are_refused(package, labels, message):
+    loss = package.DistillationLoss(lambda _: logits(5))
+    with pytest.raises(ValueError, match=message):
+        loss(random_images(), (logits(0), logits(1)), labels)

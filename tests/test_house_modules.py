@@ -19,7 +19,7 @@ MAY_IMPORT = {
     " .encoder_block course_vit",  # model_tools, which torch.jit.script asks for
     "training": "torch .patch_embedding",
     "looking_inside": "torch .patch_embedding .training",
-    "deit": "torch einops .patch_embedding .vision_transformer",
+    "deit": "torch einops .patch_embedding .vision_transformer .training",
     "t2t": "torch einops .patch_embedding .encoder_block .vision_transformer",
     "pretrained": "torch einops safetensors .position_encoding",
 }
