@@ -15,20 +15,29 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.fx import wrap
 from torch.nn import functional as F
 
 from .encoder_block import Mlp
-from .patch_embedding import as_pair, check_shape, check_sizes
-from .vision_transformer import Backbone, init_weights
+from .patch_embedding import (
+    as_pair,
+    check_images,
+    check_range,
+    check_shape,
+    check_sizes,
+)
+from .vision_transformer import Backbone, init_weights, linear_head
 
 __all__ = [
     "Split",
+    "as_split",
     "split_grid",
     "soft_split",
     "TokenAttention",
     "TokenTransformer",
     "positive_features",
     "linear_attention",
+    "random_features",
     "TokenPerformer",
     "TokensToToken",
     "T2TViT",
@@ -41,6 +50,27 @@ __all__ = [
 Split = tuple[int, int, int]
 
 
+def as_split(split: Split) -> Split:
+    """Return a split as three Python integers.
+
+    Args:
+        split: (kernel, stride, padding), the same on both axes.
+
+    Raises:
+        ValueError: If the split is anything else, if kernel or stride is below 1, or if
+            the padding is below 0.
+    """
+    try:
+        kernel, stride, padding = split
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a split must be (kernel, stride, padding), got {split!r}"
+        ) from None
+    check_sizes(kernel=kernel, stride=stride)
+    check_sizes(or_zero=True, padding=padding)
+    return int(kernel), int(stride), int(padding)
+
+
 def split_grid(grid_size: tuple[int, int], split: Split) -> tuple[int, int]:
     """Count the rows and columns of windows.
 
@@ -51,16 +81,16 @@ def split_grid(grid_size: tuple[int, int], split: Split) -> tuple[int, int]:
         split: (kernel, stride, padding), the same on both axes.
 
     Raises:
-        ValueError: If a side is shorter than one window, or kernel or stride is not a
-            positive integer.
+        ValueError: If a side is shorter than one window, or for what is no size
+            (`as_pair`) or no split (`as_split`).
     """
-    kernel, stride, padding = split
-    check_sizes(kernel=kernel, stride=stride)
-    gh, gw = ((side + 2 * padding - kernel) // stride + 1 for side in grid_size)
+    kernel, stride, padding = as_split(split)
+    sides = as_pair(grid_size, "grid_size")
+    gh, gw = ((side + 2 * padding - kernel) // stride + 1 for side in sides)
     if gh < 1 or gw < 1:
         raise ValueError(
             f"each side must hold a window of {kernel} with padding {padding}, "
-            f"got {tuple(grid_size)}"
+            f"got {sides}"
         )
     return gh, gw
 
@@ -74,8 +104,12 @@ def soft_split(x: Tensor, split: Split) -> Tensor:
     Args:
         x: An image, or tokens laid out as one, `b c gh gw`.
         split: (kernel, stride, padding) of the windows.
+
+    Raises:
+        ValueError: For what is no image (`check_shape`) or no split (`as_split`).
     """
-    kernel, stride, padding = split
+    check_shape("images", x, ("b", "c", "gh", "gw"))
+    kernel, stride, padding = as_split(split)
     windows = F.unfold(x, kernel, stride=stride, padding=padding)
     return rearrange(windows, "b ckk n -> b n ckk")
 
@@ -93,10 +127,14 @@ class TokenAttention(nn.Module):
     Args:
         in_dim: The width of the tokens that enter, `c`.
         dim: The width of the tokens that are returned, `e`.
+
+    Raises:
+        ValueError: If a width is not a positive integer.
     """
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
+        check_sizes(in_dim=in_dim, dim=dim)
         self.scale = in_dim**-0.5
         self.qkv = nn.Linear(in_dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
@@ -118,12 +156,18 @@ class TokenTransformer(nn.Module):
         dim: The width of the tokens that are returned, `e`.
         drop: The dropout probability in the MLP.
         norm_eps: What both norms add to the variance.
+
+    Raises:
+        ValueError: If a width is not a positive integer, or if `drop` or `norm_eps` is
+            not between 0 and 1.
     """
 
     def __init__(
         self, in_dim: int, dim: int, drop: float = 0.0, norm_eps: float = 1e-5
     ) -> None:
         super().__init__()
+        check_sizes(in_dim=in_dim, dim=dim)
+        check_range(0, 1, drop=drop, norm_eps=norm_eps)
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.attn = TokenAttention(in_dim=in_dim, dim=dim)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
@@ -147,10 +191,15 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
     Args:
         x: Queries or keys, `b n e`.
         w: The random directions, one per row, `f e`.
+
+    Raises:
+        ValueError: If `x` is no sequence of tokens or `w` no table of their width.
     """
+    check_shape("x", x, ("b", "n", "e"))
+    check_shape("w", w, ("f", x.shape[2]))
     half_square = (x * x).sum(dim=-1, keepdim=True) / 2
     projected = torch.einsum("b n e, f e -> b n f", x, w)
-    return (projected - half_square).exp() / len(w) ** 0.5
+    return (projected - half_square).exp() / w.shape[0] ** 0.5
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tensor:
@@ -164,11 +213,34 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tens
         k: The features of the keys, `b m f`, all positive.
         v: The values, `b m e`.
         eps: What is added to the row sums. T2T-ViT's 1e-8 underflows to 0 in float16.
+
+    Raises:
+        ValueError: If the shapes do not belong together.
     """
+    check_shape("q", q, ("b", "n", "f"))
+    check_shape("k", k, (q.shape[0], "m", q.shape[2]))
+    check_shape("v", v, (q.shape[0], k.shape[1], "e"))
     summary = torch.einsum("b m f, b m e -> b f e", k, v)
     total = torch.einsum("b n f, b f -> b n", q, k.sum(dim=1))
     mixed = torch.einsum("b n f, b f e -> b n e", q, summary)
     return mixed / (total[..., None] + eps)
+
+
+def random_features(dim: int) -> Tensor:
+    """Draw orthogonal rows of length sqrt(e / 2), `e / 2 e`.
+
+    Args:
+        dim: The width of the keys and queries, `e`.
+
+    Raises:
+        ValueError: If the width is not an integer of at least 2.
+    """
+    check_sizes(dim=dim)
+    count, dtype = dim // 2, torch.get_default_dtype()
+    check_sizes(half_of_dim=count)
+    exact = torch.promote_types(dtype, torch.float32)  # half precision is too coarse
+    rows = nn.init.orthogonal_(torch.empty(count, dim, dtype=exact))
+    return (rows * count**0.5).to(dtype)
 
 
 class TokenPerformer(nn.Module):
@@ -185,16 +257,21 @@ class TokenPerformer(nn.Module):
         dim: The width of the tokens that are returned, `e`.
         drop: The dropout probability after the attention and in the MLP.
         norm_eps: What both norms add to the variance.
+
+    Raises:
+        ValueError: If `in_dim` is not a positive integer or `dim` not one of at least
+            2, or if `drop` or `norm_eps` is not between 0 and 1.
     """
 
     def __init__(
         self, in_dim: int, dim: int, drop: float = 0.0, norm_eps: float = 1e-5
     ) -> None:
         super().__init__()
+        check_sizes(in_dim=in_dim, dim=dim)
+        check_range(0, 1, drop=drop, norm_eps=norm_eps)
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.kqv = nn.Linear(in_dim, 3 * dim)
-        w = nn.init.orthogonal_(torch.empty(dim // 2, dim)) * (dim // 2) ** 0.5
-        self.w = nn.Parameter(w, requires_grad=False)
+        self.w = nn.Parameter(random_features(dim), requires_grad=False)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(drop)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
@@ -212,6 +289,8 @@ class TokenPerformer(nn.Module):
 # --- 10.7 Tokens to token ---
 
 _TOKEN_LAYERS = {"performer": TokenPerformer, "transformer": TokenTransformer}
+# `torch.fx` cannot look into these functions: it records each call as one step.
+_STEPS = wrap("rearrange"), wrap("check_images"), wrap("check_shape")
 
 
 class TokensToToken(nn.Module):
@@ -232,8 +311,10 @@ class TokensToToken(nn.Module):
         norm_eps: What the norms of the token layers add to the variance.
 
     Raises:
-        ValueError: For any other value of `tokens`, if there is no split, for sizes
-            that are not positive integers, and for images of a different shape.
+        ValueError: For any other value of `tokens`, if there is no split, for what is
+            no size (`check_sizes`) or no split (`as_split`), if a token layer refuses
+            `drop` or `norm_eps`, and for images of a different shape.
+        TypeError: If the images are not a tensor of floating-point numbers.
     """
 
     def __init__(
@@ -249,13 +330,13 @@ class TokensToToken(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(token_dim=token_dim, in_chans=in_chans, embed_dim=embed_dim)
-        if tokens not in _TOKEN_LAYERS:
+        if tokens not in list(_TOKEN_LAYERS):
             raise ValueError(f"tokens must be performer or transformer, got {tokens!r}")
-        if not splits:
+        if not isinstance(splits, Sequence) or not splits:
             raise ValueError(f"splits must contain at least one split, got {splits!r}")
-        self.img_size, self.in_chans = as_pair(img_size), in_chans
-        self.splits = tuple(splits)
-        self.grids, width = [self.img_size], in_chans
+        self.img_size, self.in_chans = as_pair(img_size, "img_size"), int(in_chans)
+        self.splits = tuple(as_split(split) for split in splits)
+        self.grids, width = [self.img_size], self.in_chans
         for i, split in enumerate(self.splits, 1):
             self.grids.append(split_grid(self.grids[-1], split))
             width *= split[0] ** 2
@@ -267,7 +348,7 @@ class TokensToToken(nn.Module):
         self.project = nn.Linear(width, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        check_shape("images", images, ("b", self.in_chans, *self.img_size))
+        check_images(images, self.in_chans, self.img_size)
         x = images
         for i, split in enumerate(self.splits[:-1], 1):
             x = getattr(self, f"attention{i}")(soft_split(x, split))
@@ -299,6 +380,7 @@ class T2TViT(Backbone):
     Raises:
         ValueError: For any other value of `tokens`, and for sizes and rates that a
             layer refuses.
+        TypeError: If the images are not a tensor of floating-point numbers.
     """
 
     stem_name = "tokens_to_token"
@@ -321,6 +403,7 @@ class T2TViT(Backbone):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
+        check_range(0, 1, drop_rate=drop_rate)
         stem = TokensToToken(
             img_size=img_size,
             tokens=tokens,
@@ -345,7 +428,7 @@ class T2TViT(Backbone):
             drop_path_rate=drop_path_rate,
             norm_eps=norm_eps,
         )
-        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head = linear_head(embed_dim, num_classes)
         init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:

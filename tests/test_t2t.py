@@ -1,14 +1,18 @@
 """Lesson 10: soft splits, token layers, and a model that begins with them."""
 
 import copy
-from functools import partial
+import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import course_vit
 
 quick = settings(max_examples=15)
 close = {"atol": 1e-12, "rtol": 0}
@@ -276,18 +280,136 @@ def test_compiled_and_exported_models_answer_alike(package, tokens):
     torch.testing.assert_close(exported(images), model(images))
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.jit is old, and says so
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("tokens", KINDS)
+def test_traced_and_scripted_models_answer_alike(tokens, mode):
+    model = getattr(small(course_vit, tokens), mode)()
+    traced = torch.fx.symbolic_trace(model)
+    scripted = torch.jit.script(model)
+    for images in (random_images(1), random_images(3)):
+        torch.testing.assert_close(traced(images), model(images))
+        torch.testing.assert_close(scripted(images), model(images))
+    with pytest.raises(ValueError, match="expected images"):
+        traced(images.mT)
+    features = create_feature_extractor(model, ["blocks.1"])(images)["blocks.1"]
+    expected = course_vit.intermediate_tokens(model, images, [1])[0]
+    torch.testing.assert_close(features, expected)
+
+
 def test_no_classes_means_features(package):
     model = small(package, num_classes=0).eval()
     images = random_images()
     assert torch.equal(model(images), model.forward_features(images)[:, 0])
 
 
-def test_other_words_are_refused(package):
-    build = partial(small, package)
-    with pytest.raises(ValueError, match=r"performer or transformer.*got 'softmax'"):
-        build("softmax")
-    with pytest.raises(ValueError, match=r"at least one split, got \(\)"):
-        build(splits=())
+@pytest.mark.parametrize("tokens", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_is_built_in_torchs_default_precision(tokens, dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        model = small(course_vit, tokens)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+        assert model(random_images()).isfinite().all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_sizes_may_come_from_numpy():
+    sizes = {"img_size": np.int64(16), "token_dim": np.int32(8), "in_chans": np.int8(3)}
+    splits = [np.array([7, 4, 2], dtype=np.int8), [3, 2, 1]]
+    model = small(course_vit, num_classes=np.int64(5), splits=splits, **sizes)
+    assert model.tokens_to_token.splits == ((7, 4, 2), (3, 2, 1))
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 5)
+
+
+NAN = float("nan")
+SPLIT = r"a split must be \(kernel, stride, padding\)"
+POSITIVE = "must be a positive integer"
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "message"),
+    [
+        ("tokens", ["softmax", None, ["performer"]], "be performer or transformer"),
+        ("splits", [(), None, 7], "splits must contain at least one split"),
+        ("splits", [(7, 4, 2), ((3, 2),), ("ab",)], SPLIT),
+        (
+            "splits",
+            [((-3, 2, 1),), ((3.0, 2, 1),), (("3", 2, 1),)],
+            f"kernel {POSITIVE}",
+        ),
+        (
+            "splits",
+            [((3, 0, 1),), ((3, -1, 1),), ((3, True, 1),)],
+            f"stride {POSITIVE}",
+        ),
+        ("splits", [((3, 2, -1),), ((3, 2, 0.5),)], "padding must be 0 or a positive"),
+        ("img_size", [32.0, "32", NAN, 0], f"img_size {POSITIVE}"),
+        ("token_dim", [-8, 8.0, 0, True], f"token_dim {POSITIVE}"),
+        ("in_chans", [0, 3.0], f"in_chans {POSITIVE}"),
+        ("embed_dim", [-12, 12.0], f"embed_dim {POSITIVE}"),
+        ("num_classes", [-1, 10.0], "num_classes must be 0 or a positive integer"),
+        ("drop_rate", [-0.1, 1.1, NAN], "drop_rate must be between 0 and 1"),
+        ("norm_eps", [-1, NAN], "norm_eps must be between 0 and 1"),
+    ],
+)
+def test_nonsense_is_refused_by_its_name(option, values, message):
+    for value in values:
+        with pytest.raises(ValueError, match=message):
+            small(course_vit, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "kind", ["TokenAttention", "TokenTransformer", "TokenPerformer"]
+)
+def test_token_layers_refuse_widths_that_are_none(kind):
+    for widths in ((0, 8), (9, -8), (9, 8.0), (9, "8")):
+        with pytest.raises(ValueError, match="dim must be a positive integer"):
+            getattr(course_vit, kind)(*widths)
+
+
+def test_one_number_per_token_leaves_no_room_for_random_features():
+    with pytest.raises(
+        ValueError, match="half_of_dim must be a positive integer, got 0"
+    ):
+        course_vit.TokenPerformer(9, 1)
+
+
+def shape(*sizes):
+    return torch.ones(sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("split_grid", ((8.5, 8), (3, 2, 1)), f"grid_size {POSITIVE}, got 8.5"),
+        ("split_grid", ((8, 8), (3, 0, 1)), f"stride {POSITIVE}, got 0"),
+        ("split_grid", ((8, 8), (-3, 2, 1)), f"kernel {POSITIVE}, got -3"),
+        ("soft_split", (shape(3, 8, 8), (3, 2, 1)), "images (b, c, gh, gw), got"),
+        ("soft_split", (shape(2, 3, 8, 8), (3, 0, 1)), f"stride {POSITIVE}, got 0"),
+        ("positive_features", (shape(2, 5, 8), shape(4, 1)), "w (f, 8), got shape"),
+        ("positive_features", (shape(5, 8), shape(4, 8)), "x (b, n, e), got shape"),
+        (
+            "linear_attention",
+            (shape(2, 5, 4), shape(2, 7, 1), shape(2, 7, 6)),
+            "k (2, m, 4), got shape (2, 7, 1)",
+        ),
+        (
+            "linear_attention",
+            (shape(2, 5, 4), shape(2, 1, 4), shape(2, 7, 6)),
+            "v (2, 1, e), got shape (2, 7, 6)",
+        ),
+    ],
+)
+def test_what_would_broadcast_or_divide_by_0_is_refused(name, given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(course_vit, name)(*given)
+
+
+def test_images_must_be_floating_point():
+    with pytest.raises(TypeError, match="images must be a tensor of floating-point"):
+        small(course_vit)(torch.zeros(1, 3, 16, 12, dtype=torch.uint8))
 
 
 def test_images_of_another_size_are_refused(package):
