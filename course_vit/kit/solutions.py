@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from course_vit.position_encoding import resize_position_embedding
 from course_vit.t2t import linear_attention, positive_features
+from course_vit.training import keep_modes
 
 
 # Exercise 1.3
@@ -100,10 +101,8 @@ def ask(teacher: nn.Module, images: Tensor) -> Tensor:
 @torch.no_grad()
 def two_answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Class and distillation logits as in eval mode, `b c h w -> b k, b k`."""
-    was_training = model.training
-    model.eval()
-    x = model.forward_features(images)
-    model.train(was_training)
+    with keep_modes(model):
+        x = model.eval().forward_features(images)
     return model.head(x[:, 0]), model.head_dist(x[:, 1])
 
 

@@ -62,6 +62,28 @@ def of_a_copy(teacher, images):
     return copy.deepcopy(teacher)(images)
 
 
+@torch.no_grad()
+def of_a_copied_student(model, images):
+    """The pair of training mode, with every part but the outermost in eval mode."""
+    model = copy.deepcopy(model).eval()
+    model.training = True
+    return model(images)
+
+
+def set_as_a_whole(model, images):
+    was_training = model.training
+    found = both(model.eval(), images)
+    model.train(was_training)
+    return found
+
+
+def without_dropout(model, images):
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return both(model, images)
+
+
 def by_hand(model, images):
     x = model.eval().embed(images)
     for block in model.blocks:
@@ -70,16 +92,20 @@ def by_hand(model, images):
 
 
 RIGHT = {
-    "9.1": [{letter: part.upper() for letter, part in PARTS.items()}],
+    "9.1": [
+        {letter.lower(): part.upper() for letter, part in PARTS.items()},
+        [f"the_{part}".replace(" ", "_") for part in PARTS.values()],
+    ],
     "9.2": [written_out, one_by_one],
     "9.3": [quietly, lambda teacher, images: teacher.eval()(images).detach()],
-    "9.4": [reading(features=by_hand)],
+    "9.4": [reading(features=by_hand), of_a_copied_student],
 }
 WRONG = {
     "9.1": [
         (PARTS | {"F": "label"}, "use each of"),
         (swapped("A", "C"), "tokens-and-heads-confused"),
-        ("ABCDEF", "cannot be read as an answer"),
+        ("ABCDEF", "use each of"),
+        ({"A": "class token"}, "answer each of A, B, C, D, E, F, got"),
     ],
     "9.2": [
         (then(lambda total: total.expand(6)), r"one number, a tensor \(\), got \(6,\)"),
@@ -103,6 +129,18 @@ WRONG = {
             ).to(s),
             "larger by 7 mean the same .* in float64",
         ),
+        (
+            lambda s, t, *more, **named: (
+                soft_distillation(s, t, *more, **named) * (len(s) / 6)
+            ),
+            "right for 6 images of 4 classes, and not for 1 of 2",
+        ),
+        (
+            lambda s, t, tau=3.0, reduction="batchmean": soft_distillation(
+                s, t, tau, reduction if reduction in ("numel", "mean") else "batchmean"
+            ),
+            "reduction='sum' should raise ValueError: nothing was raised",
+        ),
         (target_moves, "its gradient for the student is not"),
     ],
     "9.3": [
@@ -115,6 +153,8 @@ WRONG = {
     ],
     "9.4": [
         (lambda model, images: model.train()(images), "left-in-training"),
+        (set_as_a_whole, "parts-follow-the-whole"),
+        (without_dropout, "leave the model and its parts as you found them"),
         (lambda model, images: both(model, images.flip(0)), "answers of eval mode"),
     ],
 }

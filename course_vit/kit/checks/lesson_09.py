@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...deit import DistilledVisionTransformer, soft_distillation
-from .judge import answers, draw, exercise
+from ...training import keep_modes
+from .judge import answers, by_letter, draw, exercise
 
 # 9.1 Label the diagram
 
@@ -22,7 +23,9 @@ PARTS = {
 
 
 def labels(answer, letters: str = "ABCDEF") -> list[str]:
-    return [str(answer[letter]).strip().lower() for letter in letters]
+    said = by_letter(answer, "ABCDEF")
+    words = [str(said[letter]).lower().replace("_", " ").split() for letter in letters]
+    return [" ".join(word for word in name if word != "the") for name in words]
 
 
 def swapped(one: str, other: str) -> dict[str, str]:
@@ -94,6 +97,8 @@ soft = exercise(
         "at tau=1 the definition gives {right:.3f}, you {got:.3f}": (
             lambda f: f(*DOUBTS, 1.0)
         ),
+        "right for 6 images of 4 classes, and not for 1 of 2: expected {right:.3f}, got"
+        " {got:.3f}: which number is fixed?": lambda f: f(*doubts(1, 2), 1.0).item(),
         "probability-rounded-to-zero": lambda f: f(SURE, -SURE, 1.0),
         "graph-cut-off": lambda f: f(*DOUBTS, 1.0).requires_grad,
         "at tau=3 expected {right:.3f}, got {got:.3f}": lambda f: f(*DOUBTS, 3.0),
@@ -108,18 +113,21 @@ soft = exercise(
         "the number is right, its gradient for the student is not: does every term"
         " still know the student's logits?": slopes,
     },
-    also={"reduction='mean'": lambda f: f(*DOUBTS, 3.0, "mean")},
+    also={
+        f"reduction={word!r}": lambda f, word=word: f(*DOUBTS, 3.0, word)
+        for word in ("mean", "sum", "numels")
+    },
     rtol=1e-5,
 )
 
 
-def loss(temper=lambda tau: (tau, tau, tau**2), dim=-1):
+def loss(temper=lambda tau: (tau, tau, tau**2), dims=(-1, -1)):
     """An answer that divides student and teacher, and multiplies the whole."""
 
     def answer(student, teacher, tau=3.0, reduction="batchmean"):
         of_student, of_teacher, factor = temper(tau)
-        log_q = F.log_softmax(student / of_student, dim)
-        log_p = F.log_softmax(teacher / of_teacher, dim)
+        log_q = F.log_softmax(student / of_student, dims[0])
+        log_p = F.log_softmax(teacher / of_teacher, dims[1])
         total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
         count = student.numel() if reduction == "numel" else len(student)
         return total * factor / count
@@ -160,10 +168,20 @@ soft.mistakes |= {
     "teacher-and-student-exchanged: this is KL(student || teacher): F.kl_div takes the"
     " guess first and then the truth, and the teacher is the truth"
     " here": lambda s, t, tau=3.0: soft_distillation(t, s, tau),
-    "softmax-over-the-images: equal logits cost 0, but the probabilities sum to 1 over"
-    " the images: which axis of `b k` holds the classes?": loss(dim=0),
-    "tau-hard-coded: asked with tau=1, this is the loss at tau=3: which tau was"
-    " given?": answers(loss(lambda tau: (3, 3, 9)), loss(lambda tau: (3, 3, tau**2))),
+    "softmax-over-the-images: probabilities sum to 1 over the images, of student,"
+    " teacher or both: which axis of `b k` holds the classes?": answers(
+        *[loss(dims=dims) for dims in ((0, 0), (0, -1), (-1, 0))]
+    ),
+    "tau-hard-coded: asked with tau=1, the loss still holds a 3: which tau was"
+    " given?": answers(
+        *[loss(lambda tau, n=n: (3, 3, n)) for n in (1, 3, 9)],
+        loss(lambda tau: (3, 3, tau**2)),
+        loss(lambda tau: (tau, tau, 9)),
+    ),
+    "tau-multiplies: at tau=3 the answers are sharper than at tau=1: does a temperature"
+    " multiply logits or divide them?": answers(
+        *[loss(lambda tau, n=n: (1 / tau, 1 / tau, tau**n)) for n in range(3)]
+    ),
     "graph-cut-off: a student can learn from a tensor that remembers its logits; this"
     " number does not": torch.no_grad()(soft_distillation),
     "tau-square-left-out: right at tau=1, 9 times too small at tau=3: dividing logits"
@@ -176,7 +194,7 @@ soft.mistakes |= {
     " temperature divide?": answers(
         *[loss(lambda tau, n=n: (1, 1, tau**n)) for n in range(3)]
     ),
-    "one-side-not-cooled: both are divided by the same tau, student and"
+    "one-side-not-divided: both are divided by the same tau, student and"
     " teacher": answers(
         *[loss(lambda tau, n=n: (1, tau, tau**n)) for n in range(3)],
         *[loss(lambda tau, n=n: (tau, 1, tau**n)) for n in range(3)],
@@ -219,6 +237,13 @@ def moved(answer) -> float:
     return teacher.state_dict()["1.running_mean"].abs().max().item()
 
 
+def training_after(answer) -> bool:
+    """Whether a teacher that was in eval mode is in training mode afterwards."""
+    teacher = shy().eval()
+    answer(teacher, IMAGES)
+    return any(module.training for module in teacher.modules())
+
+
 @torch.no_grad()
 def logits(teacher, images) -> Tensor:
     return teacher.eval()(images)
@@ -231,6 +256,7 @@ ask = exercise(
         "no-grad-taken-for-eval": moved,
         "these are not the teacher's logits in eval mode": lambda f: f(shy(), IMAGES),
         "eval-taken-for-no-grad": lambda f: f(shy(), IMAGES).requires_grad,
+        "left-in-training": training_after,
     },
     shape="return the teacher's logits, b k",
 )
@@ -250,6 +276,11 @@ ask.mistakes |= {
     " right?": lambda teacher, images: logits(teacher, (images - 0.5) / 0.5),
     "eval-taken-for-no-grad: the answer carries a gradient: memory and time for weights"
     " that must not move": lambda teacher, images: teacher.eval()(images),
+    "left-in-training: the teacher was in eval mode, and your answer leaves it in"
+    " training mode": lambda teacher, images: (
+        logits(teacher, images),
+        teacher.train(),
+    )[0],
 }
 
 # 9.4 Ask both heads
@@ -269,12 +300,14 @@ def said(f) -> list[Tensor]:
     return [logits for mode in (True, False) for logits in f(student(mode), images)]
 
 
-def modes_after(f) -> list[bool]:
-    """Whether models that were in training, and in eval mode, are in training mode."""
+def left(f, frozen: bool = False) -> list:
+    """What every part of a model in training and of one in eval mode is afterwards."""
     models = student(True), student(False)
     for model in models:
+        model.blocks.train(model.training is not frozen)
         f(model, draw(5, 1, 4, 4))
-    return [model.training for model in models]
+    parts = [part for model in models for part in model.modules()]
+    return [(part.training, part.extra_repr()) for part in parts]
 
 
 def reading(
@@ -287,21 +320,21 @@ def reading(
 
     @torch.no_grad()
     def answer(model, images):
-        was_training = model.training
-        x = features(model, images)
-        model.train(was_training)
+        with keep_modes(model):
+            x = features(model, images)
         return [model.head(x[:, first]), getattr(model, head)(x[:, second])]
 
     return answer
 
 
-both = reading()
+both, crossed = reading(), reading(first=1, second=0)
 two_answers = exercise(
     "9.4",
     right=both,
     trial={
         "mean-for-a-pair": lambda f: len(said(f)),
-        "put the mode back as it was": modes_after,
+        "leave the model and its parts as you found them": left,
+        "parts-follow-the-whole": lambda f: left(f, frozen=True),
         "these are not the answers of eval mode": said,
         "gradient-kept": lambda f: said(f)[0].requires_grad,
     },
@@ -313,14 +346,22 @@ two_answers.mistakes |= {
     " back as it was": lambda model, images: both(model.train(), images),
     "left-in-eval: the model was in training mode and is now in eval mode: put it back"
     " as it was": lambda model, images: both(model.eval(), images),
+    "parts-follow-the-whole: the blocks were in another mode than the model, as frozen"
+    " ones are, and are not any more: `train` and `eval` set all parts. Put the mode of"
+    " each part back": lambda model, images: (
+        both(model, images),
+        model.train(model.training),
+    )[0],
     "dropout-left-on: each call gives a different answer: dropout is still on": reading(
         features=lambda model, images: model.train().forward_features(images)
     ),
     "answers-exchanged: class first, then distillation": lambda model, images: both(
         model, images
     )[::-1],
+    "heads-exchanged: the class token is read by the head of the other one, and the"
+    " other way round": lambda model, images: crossed(model, images)[::-1],
     "tokens-exchanged: each head reads the token of the other one: which of the two"
-    " tokens comes first?": reading(first=1, second=0),
+    " tokens comes first?": crossed,
     "mean-given-twice: this is the mean of the heads, twice": lambda model, images: (
         [sum(both(model, images)) / 2] * 2
     ),
@@ -335,8 +376,11 @@ two_answers.mistakes |= {
     " end with?": reading(
         features=lambda model, images: model.norm(model.eval().forward_features(images))
     ),
-    "probabilities-for-logits: these are probabilities: the losses expect"
-    " logits": lambda model, images: [x.softmax(dim=-1) for x in both(model, images)],
+    "probabilities-for-logits: these are probabilities, or their logarithms: the losses"
+    " expect logits": answers(
+        lambda model, images: [x.softmax(dim=-1) for x in both(model, images)],
+        lambda model, images: [x.log_softmax(dim=-1) for x in both(model, images)],
+    ),
     "gradient-kept: nobody learns here: no gradient is needed": unwrap(both),
     "last-norm-left-out: the heads read tokens that are not normalised: what is between"
     " the last block and a head?": reading(
