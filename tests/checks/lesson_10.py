@@ -1,5 +1,6 @@
 """Lesson 10: right answers in other styles, mistakes in other forms."""
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import nn
@@ -50,6 +51,12 @@ class OneRounding(TokenAttention):
         return v + self.proj(scores.softmax(dim=-1) @ v)
 
 
+class SixNumbers(TokenAttention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).split(6, dim=-1)
+        return v + self.proj((q @ k.mT * self.scale).softmax(dim=-1) @ v)
+
+
 # 10.5 Bracket first
 
 
@@ -75,7 +82,10 @@ def by_broadcast(q, k, v, eps=1e-8):
 
 
 RIGHT = {
-    "10.1": [[(56**2, 28**2, 14**2), torch.tensor(WIDTHS).tolist(), 2 * 2.0]],
+    "10.1": [
+        [(56**2, 28**2, 14**2), torch.tensor(WIDTHS), 2 * 2.0],
+        {"tokens": np.array(TOKENS), "widths": WIDTHS, "of 32": np.int64(4)},
+    ],
     "10.2": [by_module, by_views],
     "10.3": [torch.tensor([1.0, 2.0, 4.0])],
     "10.4": [layer(), ByHand],
@@ -104,11 +114,14 @@ WRONG = {
     ],
     "10.3": [
         ({1, 9}, "window-size-counted"),
+        ({1.5, 2, 4}, r"\[1\.5, 2, 4\]\?"),
         ({1, 2, 3, 4}, r"\[1, 2, 3, 4\]\? .* count along one side first"),
     ],
     "10.4": [
         (layer(lambda proj, x, *_: proj(x)), "mat1 and mat2 shapes"),
-        (layer(lambda proj, x, q, k, v, mixed: 2 * v + proj(mixed)), "values plus the"),
+        (layer(lambda proj, x, q, k, v, mixed: 2 * v + proj(mixed)), "formula above"),
+        (layer(scale=lambda scale: 11**-0.5), "but with a layer that makes 4 numbers"),
+        (SixNumbers, "but a layer that makes 4 numbers of 7 raised ValueError"),
         (layer(lambda proj, *parts: parts[-1][:, :, :1]), r"6\), got \(2, 5, 1\)"),
         (OneRounding, "but tokens in bfloat16, .* raised RuntimeError"),
         (

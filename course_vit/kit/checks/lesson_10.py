@@ -9,23 +9,35 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...t2t import TokenAttention, linear_attention, soft_split
-from .judge import answers, choose, draw, element, exercise
+from .judge import answers, choose, draw, exercise
 
 # 10.1 Follow an image of 224 pixels
 
 TOKENS, WIDTHS = [3136, 784, 196], [147, 576, 576]
+
+
+def asked(answer, index: int) -> list[int] | int:
+    """One of the three answers, as Python numbers, in whatever form they come."""
+    parts = list(answer.values() if isinstance(answer, dict) else answer)
+    return torch.as_tensor(parts[index]).tolist()
+
+
 trace = exercise(
     "10.1",
     right=(TOKENS, WIDTHS, 4),
     trial={
         "tokens {got}? A side has floor((side + 2 padding - kernel) / stride) + 1": (
-            lambda answer: list(answer[0])
+            lambda answer: asked(answer, 0)
         ),
-        "a first window of {got}? kernel, kernel, c": lambda answer: answer[1][0],
+        "a first window of {got}? kernel, kernel, c": (
+            lambda answer: asked(answer, 1)[0]
+        ),
         "widths {got}? The token layer leaves 64 numbers, a window gathers 3 x 3": (
-            lambda answer: list(answer[1])
+            lambda answer: asked(answer, 1)
         ),
-        "{got} tokens of 32 pixels? The grids are 8, 4 and 2 on a side": element(2),
+        "{got} tokens of 32 pixels? The grids are 8, 4 and 2 on a side": (
+            lambda answer: asked(answer, 2)
+        ),
     },
 )
 trace.mistakes |= {
@@ -125,7 +137,9 @@ overlaps = exercise(
     right={1, 2, 4},
     trial={
         "{got}? Windows start at -1, 1, 3, 5: count along one side first, then"
-        " multiply": lambda answer: sorted({int(number) for number in answer})
+        " multiply": lambda answer: sorted(
+            {int(x) if x == int(x) else float(x) for x in answer}
+        )
     },
 )
 overlaps.mistakes |= {
@@ -142,13 +156,13 @@ overlaps.mistakes |= {
 # 10.4 Where does the path around start?
 
 
-def tokens(answer, b: int, n: int, dtype=torch.float32) -> Tensor:
+def tokens(answer, b: int, n: int, dtype=torch.float32, widths=(11, 6)) -> Tensor:
     """What leaves a layer that makes 6 numbers of 11, with large weights."""
-    layer = answer(11, 6)
+    layer = answer(*widths)
     torch.manual_seed(0)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
-    return layer.to(dtype)(draw(b, n, 11, dtype=dtype))
+    return layer.to(dtype)(draw(b, n, widths[0], dtype=dtype))
 
 
 path = exercise(
@@ -156,13 +170,15 @@ path = exercise(
     right=TokenAttention,
     trial=lambda f: tokens(f, 2, 5),
     also={
+        "a layer that makes 4 numbers of 7": lambda f: tokens(f, 2, 5, widths=(7, 4)),
         "tokens in bfloat16, as they come on many accelerators,": (
             lambda f: tuple(tokens(f, 2, 5, torch.bfloat16).shape)
         ),
         "one image of one token in float64": lambda f: tokens(f, 1, 1, torch.float64),
     },
     shape="expected {right}, got {got}",
-    otherwise="not the values plus the projected mixture",
+    otherwise="differs from the formula above by up to {off:.2g}: are the scale, the"
+    " softmax, the projection and the order of q, k, v those of the formula?",
 )
 
 
@@ -200,6 +216,14 @@ path.mistakes |= {
     " already?": answers(
         layer(scale=lambda scale: scale * scale),
         layer(scale=lambda scale: scale * 6**-0.5),
+    ),
+    "scale-upside-down: the scores are divided by self.scale, which makes them larger:"
+    " is it the root, or one over the root?": layer(scale=lambda scale: 1 / scale),
+    "softmax-over-the-queries: the weights of a column sum to 1, those of a row do not:"
+    " over which axis does one query share out its attention?": layer(
+        lambda proj, x, q, k, v, mixed: (
+            v + proj((q @ k.mT * 11**-0.5).softmax(dim=-2) @ v)
+        )
     ),
     "scaled-after-softmax: the weights of a row sum to 0.30: it is the scores that are"
     " scaled, before the softmax": layer(
