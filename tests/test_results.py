@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from course_vit.deit import NO_LABEL
 from course_vit.kit import results
 from course_vit.kit.data import digit_images, load_data
 from course_vit.kit.results import __main__ as command
@@ -148,6 +149,38 @@ def test_few_digits_keep_their_test_apart():
     images = digit_images()[0].flatten(1)
     assert sorted(everything.tolist()) == sorted(images.tolist())
     assert not torch.equal(few_digits(100, seed=1)[0].tensors[0], train.tensors[0])
+
+
+def test_the_student_sees_more_images_than_have_labels(monkeypatch):
+    """And its teacher learns from the labelled ones alone."""
+    seen = []
+    monkeypatch.setattr(
+        lesson_10, "fit", lambda _, loader, *__, **___: seen.append(loader.dataset)
+    )
+    settings = ROWS["DeiT, hard"] | {"images": 100, "unlabelled": 900, "seed": 0}
+    learn(task="few digits", **settings)
+    teacher, student = seen
+    assert (len(teacher), len(student)) == (100, 1000)
+    for mine, theirs in zip(student.tensors, teacher.tensors, strict=True):
+        assert torch.equal(mine[:100], theirs)
+    assert (teacher.tensors[1] >= 0).all()
+    assert (student.tensors[1][100:] == NO_LABEL).all()
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_a_lead_has_the_interval_of_students_t(seeds):
+    from scipy.stats import ttest_1samp
+
+    ours, theirs = torch.randn(2, seeds, dtype=torch.float64)
+    mean, half = results.lead(ours, theirs)
+    low, high = ttest_1samp(ours - theirs, 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-3)
+
+
+def test_a_teacher_of_unlabelled_images_is_worth_more_than_a_point():
+    runs = {row: torch.tensor(t["accuracy"]) for row, t in stored("unlabelled").items()}
+    mean, half = results.lead(runs["DeiT, teacher on 1,000"], runs["ViT"])
+    assert mean - half > 1
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from ...deit import DistillationLoss, DistilledVisionTransformer
+from ...deit import NO_LABEL, DistillationLoss, DistilledVisionTransformer
 from ...t2t import T2TViT
 from ...training import cross_entropy, evaluate, fit, init_narrow, random_affine
 from ...vision_transformer import VisionTransformer
@@ -49,6 +49,13 @@ def few_digits(images: int, seed: int) -> tuple[Part, Part]:
     parts = order[:images], order[1000:]
     train, test = (Part(inputs[part], labels[part]) for part in parts)
     return train, test
+
+
+def hide_labels(data: Part, labelled: int) -> Part:
+    """The same images, of which only the first so many keep their label."""
+    images, labels = data.tensors
+    known = torch.arange(len(labels)) < labelled
+    return Part(images, labels.where(known, NO_LABEL))
 
 
 def clutter(images: int, seed: int) -> tuple[Part, Part]:
@@ -131,12 +138,19 @@ def learn(
     teacher: str | None = None,
     kind: str = "hard",
     longer: int = 1,
+    unlabelled: int = 0,
 ) -> dict[str, Any]:
-    """Train one model on so many images; its teacher sees the same ones and no more."""
-    how = TASKS[task]
-    data, test = how.split(images, seed)
+    """Train one model on so many images with labels, and as many more as told without.
 
-    def run(name: str, loss: Callable = on_labels, longer: int = 1) -> nn.Module:
+    Its teacher learned from the labelled images, and comments on all.
+    """
+    how = TASKS[task]
+    everything, test = how.split(images + unlabelled, seed)
+    data, seen = Part(*everything[:images]), hide_labels(everything, images)
+
+    def run(
+        name: str, data: Part, loss: Callable = on_labels, longer: int = 1
+    ) -> nn.Module:
         torch.manual_seed(seed)
         model = how.models[name]()
         is_cnn = isinstance(model, nn.Sequential)
@@ -150,17 +164,18 @@ def learn(
 
     loss: Callable = on_labels
     if teacher:
-        asked = support_vectors(data) if teacher == "support vectors" else run(teacher)
+        machine = teacher == "support vectors"
+        asked = support_vectors(data) if machine else run(teacher, data)
         loss = on_both(DistillationLoss(asked, kind, smoothing=0.1))
     start = time.process_time()
-    trained = run(model, loss, longer)
+    trained = run(model, seen, loss, longer)
     seconds = round(time.process_time() - start, 1)
     part = Part(*data[:1000])
-    seen, unseen = (
+    known, unseen = (
         round(100 * evaluate(trained, DataLoader(part, 500))["accuracy"], 2)
         for part in (part, test)
     )
-    return {"images": images, "accuracy": unseen, "train": seen, "seconds": seconds}
+    return {"images": images, "accuracy": unseen, "train": known, "seconds": seconds}
 
 
 def machine(*, images: int, seed: int) -> dict[str, Any]:
@@ -207,6 +222,18 @@ def longer() -> Iterator[Job]:
             yield row, learn, {"task": "few digits", **ROWS[row], **where}
 
 
+def unlabelled() -> Iterator[Job]:
+    """100 digits with labels; a teacher comments on these, or on 900 more as well."""
+    for seed in range(10):
+        where = {"task": "few digits", "images": 100, "seed": seed}
+        same, more = ROWS["DeiT, hard"] | where, {"unlabelled": 900}
+        yield "small CNN", learn, ROWS["small CNN"] | where
+        yield "ViT", learn, ROWS["ViT"] | where
+        yield "DeiT, teacher on 100", learn, same
+        yield "DeiT, teacher on 1,000", learn, same | more
+        yield "one token, teacher on 1,000", learn, same | more | {"model": "ViT"}
+
+
 def in_clutter() -> Iterator[Job]:
     """A digit anywhere among scraps: 1,000, 4,000 and 16,000 images."""
     for images in (1000, 4000, 16_000):
@@ -232,4 +259,4 @@ def deep_narrow() -> Iterator[Job]:
             yield str(row), learn, {"model": model, **where}
 
 
-RUNS = (few_images, longer, in_clutter, longer_in_clutter, deep_narrow)
+RUNS = (few_images, longer, unlabelled, in_clutter, longer_in_clutter, deep_narrow)
