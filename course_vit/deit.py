@@ -165,7 +165,7 @@ def soft_distillation(
         ValueError: If `check_logits` or `check_soft` refuses an argument.
     """
     check_logits(student, teacher)
-    check_soft(tau, reduction)
+    check_soft(tau=tau, reduction=reduction)
     log_p = F.log_softmax(teacher / tau, dim=-1)
     log_q = F.log_softmax(student / tau, dim=-1)
     total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
