@@ -88,6 +88,10 @@ def slopes(answer) -> list[Tensor | None]:
     return found
 
 
+def reduced_by(word: str):
+    return lambda answer: answer(*DOUBTS, 3.0, word)
+
+
 soft = exercise(
     "9.2",
     right=soft_distillation,
@@ -114,8 +118,7 @@ soft = exercise(
         " still know the student's logits?": slopes,
     },
     also={
-        f"reduction={word!r}": lambda f, word=word: f(*DOUBTS, 3.0, word)
-        for word in ("mean", "sum", "numels")
+        f"reduction={word!r}": reduced_by(word) for word in ("mean", "sum", "numels")
     },
     rtol=1e-5,
 )

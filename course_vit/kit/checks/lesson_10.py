@@ -1,6 +1,7 @@
 """Checks of lesson 10: T2T-ViT."""
 
 from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from .judge import answers, choose, draw, exercise
 TOKENS, WIDTHS = [3136, 784, 196], [147, 576, 576]
 
 
-def asked(answer, index: int) -> list[int] | int:
+def asked(answer, index: int) -> Any:
     """One of the three answers, as Python numbers, in whatever form they come."""
     parts = list(answer.values() if isinstance(answer, dict) else answer)
     return torch.as_tensor(parts[index]).tolist()
