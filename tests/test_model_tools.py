@@ -20,7 +20,6 @@ T2T = partial(course_vit.T2TViT, **SIZES, img_size=(16, 24), token_dim=8)
 MEAN = partial(VIT, pool="mean", position="sincos_2d")
 FAMILIES = {"ViT": VIT, "ViT, mean": MEAN, "DeiT": DEIT, "T2T": T2T}
 each_family = pytest.mark.parametrize("build", FAMILIES.values(), ids=FAMILIES)
-each_traced = pytest.mark.parametrize("build", [VIT, MEAN, DEIT], ids=[*FAMILIES][:3])
 close = {"atol": 1e-10, "rtol": 0}
 
 
@@ -135,7 +134,7 @@ def test_checkpointing_gives_the_same_gradients_and_keeps_less(build):
     assert step()[1] == all_kept
 
 
-@each_traced
+@each_family
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_symbolic_tracing_records_every_variant(build, mode):
     model = getattr(model_of(partial(build, drop_path_rate=0.2)), mode)()
@@ -147,7 +146,7 @@ def test_symbolic_tracing_records_every_variant(build, mode):
         torch.testing.assert_close(traced(images(b)), right)
 
 
-@each_traced
+@each_family
 def test_torchvision_extracts_features(build):
     model, batch = model_of(build), images()
     features = create_feature_extractor(model, ["blocks.1"])(batch)["blocks.1"]
@@ -155,7 +154,7 @@ def test_torchvision_extracts_features(build):
 
 
 @pytest.mark.filterwarnings("ignore")
-@each_traced
+@each_family
 @pytest.mark.parametrize("way", ["script", "trace"])
 def test_torchscript_answers_alike_for_any_batch(build, way, tmp_path):
     model = model_of(build)
