@@ -94,7 +94,7 @@ class Workbook:
             form = form or self.memory()["form"]
             wanted, broken = self.files(form)
             self.remember(form=form)
-            did = self.renew(wanted, beside)
+            did = self.refresh(wanted, beside)
         said = [f"made {len(did['made'])} files"] if did["made"] else []
         said += [f"{SAID[it]}: {', '.join(did[it])}" for it in SAID if did[it]]
         said = [*said, *did["aside"], *broken] or ["everything is there already"]
@@ -131,7 +131,7 @@ class Workbook:
             for name in (texts if names is None else names)
         }
 
-    def renew(
+    def refresh(
         self, wanted: dict[str, bytes], beside: bool = False, force: bool = False
     ) -> dict[str, list[str]]:
         """Write the files that the learner has not touched; what became of which.
@@ -170,7 +170,7 @@ class Workbook:
     def remake(self) -> None:
         """Finish what a command that was cut off left undone in my_vit, if possible."""
         with suppress(WorkbookError), locked(self.folder):
-            self.renew(self.modules())
+            self.refresh(self.modules())
 
     def must_exist(self) -> None:
         if not (self.folder / PACKAGE / "__init__.py").exists():
@@ -200,11 +200,12 @@ class Workbook:
         If this is cut off in between, the next command writes the modules. Returns
         which changes by hand were laid aside.
         """
-        said = self.renew(self.modules(modules))["aside"]  # knows each text from now on
+        # Each text on disk is remembered first, or a stop would leave it unknown.
+        said = self.refresh(self.modules(modules))["aside"]
         numbers = [*(n for n in EXERCISES if n in notes), *(notes.keys() - EXERCISES)]
         in_order = {number: notes[number] for number in numbers}
         write(self.folder / NOTES, (json.dumps(in_order, indent=1) + "\n").encode())
-        return said + self.renew(self.modules(modules), force=True)["aside"]
+        return said + self.refresh(self.modules(modules), force=True)["aside"]
 
     def memory(self) -> dict[str, Any]:
         """What the course has to know of the workbook.
