@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -331,6 +332,15 @@ def test_ctrl_c_is_one_line(mine, monkeypatch, capsys):
     )
     assert main(["start", str(mine.folder)]) == 130
     assert capsys.readouterr().err == "interrupted: run the command again, it goes on\n"
+
+
+def test_ctrl_c_while_torch_is_imported_is_one_line(mine):
+    command = [sys.executable, "-X", "importtime", "-m", "course_vit", "progress"]
+    with subprocess.Popen(command, cwd=mine.folder, stderr=-1, text=True) as process:
+        next(line for line in process.stderr if line.endswith("torch.version\n"))
+        process.send_signal(signal.SIGINT)
+        *_, last = process.stderr
+    assert (process.returncode, last[:12]) == (130, "interrupted:")
 
 
 # Empty an exercise again

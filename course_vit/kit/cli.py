@@ -3,12 +3,16 @@
 import argparse
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import CourseError
 from .export import export
+
+INTERRUPTED = "interrupted: run the command again, it goes on"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted: run the command again, it goes on", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:  # such as `course-vit progress | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -152,6 +156,21 @@ def folder(text: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process while torch is imported, which it would crash."""
+
+    def end(*_: object) -> None:
+        print(INTERRUPTED, file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_export(options: argparse.Namespace) -> int:
     said = export(options.root, options.check)
     print("\n".join(said) or "every module is what its notebook prints")
@@ -160,7 +179,8 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_predict(options: argparse.Namespace) -> int:
     try:
-        from .predict import predict
+        with ending_at_once():
+            from .predict import predict
     except ModuleNotFoundError as error:
         todo = "pip install -e '.[course]' in the folder of the course"
         raise CourseError(f"predict needs {error.name}: {todo}") from error
@@ -170,7 +190,8 @@ def run_predict(options: argparse.Namespace) -> int:
 
 
 def run_workbook(options: argparse.Namespace) -> int:
-    from .workbook import NOTES, PACKAGE, Workbook
+    with ending_at_once():
+        from .workbook import NOTES, PACKAGE, Workbook
 
     here, well = Path.cwd(), True
     if options.command == "reset" and not re.fullmatch(

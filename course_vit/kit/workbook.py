@@ -95,7 +95,8 @@ class Workbook:
             wanted, broken = self.files(form)
             self.remember(form=form)
             did = self.refresh(wanted, beside)
-        said = [f"made {len(did['made'])} files"] if did["made"] else []
+        count = len(did["made"])
+        said = [f"made {count} file{'s' * (count > 1)}"] if count else []
         said += [f"{SAID[it]}: {', '.join(did[it])}" for it in SAID if did[it]]
         said = [*said, *did["aside"], *broken] or ["everything is there already"]
         return [f"{self.folder}: {said[0]}", *said[1:], f"begin here: {first}"]
