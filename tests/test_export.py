@@ -1,6 +1,7 @@
 """What notebooks print, what is refused, and what `--check` finds."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,14 +192,39 @@ def test_refused(course, capsys, cell):
     assert course.files() == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"cells": [{}]}', "\udcff"])
+CELL = '{"cells": [{"source": "%s", "cell_type": "markdown", "metadata": %s}]}'
+NO_NOTEBOOK = [
+    *("", "[]", "{}", "\udcff", "<<<<<<< HEAD", "[" * 100_000),
+    *('{"cells": []}', '{"cells": 3}', '{"cells": [{}]}', '{"cells": ["a"]}'),
+    *(CELL % ("a", "[]"), CELL % ("a", '{"course_vit": 3}'), CELL % ("\\ud800", "{}")),
+]
+
+
+@pytest.mark.parametrize("text", NO_NOTEBOOK)
 def test_refused_file(course, capsys, text):
     path = course.root / "notebooks" / "01_toy.ipynb"
     path.write_text(text, "utf-8", "surrogateescape")
     assert course.export() == 1
-    assert capsys.readouterr().err.startswith(
-        "notebooks/01_toy.ipynb is not a notebook"
-    )
+    assert "notebooks/01_toy.ipynb" in (said := capsys.readouterr().err)
+    assert "is not a notebook: save it again, or move it away" in said
+
+
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo", "symlink_to"])
+def test_refused_in_the_place_of_a_file(course, capsys, make):
+    path = course.root / "notebooks" / "01_toy.ipynb"
+    if make == "symlink_to":
+        path.symlink_to("nowhere")
+    elif hasattr(os, make):
+        getattr(os, make)(path)
+    assert course.export() == 1
+    assert "01_toy.ipynb is not a notebook" in capsys.readouterr().err
+
+
+def test_an_incomplete_mark_of_an_exercise_is_named(course, capsys):
+    table = ask(course, ("reason", WHY))
+    assert course.export() == 1
+    assert "01_toy.ipynb: the mark of exercise 1.1" in capsys.readouterr().err
+    assert not table.exists()
 
 
 def test_all_or_nothing(course):
@@ -290,7 +316,7 @@ def test_the_command_is_light_and_survives_broken_modules(course):
     assert run.stdout.splitlines() == [
         *WROTE.splitlines(),
         "course_vit course_vit.kit course_vit.kit.cli course_vit.kit.exercises"
-        " course_vit.kit.export course_vit.kit.source",
+        " course_vit.kit.export course_vit.kit.source course_vit.kit.storage",
         "torch is loaded: False",
     ]
 

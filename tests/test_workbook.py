@@ -4,9 +4,11 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+from threading import Thread
 
 import pytest
 import torch
@@ -14,9 +16,10 @@ from house import NOTEBOOKS, ROOT
 from safetensors.torch import save_file
 
 from course_vit import create_model
-from course_vit.kit import CourseError, checks, workbook
+from course_vit.kit import CourseError, checks, storage, testing, workbook
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.cli import main
+from course_vit.kit.storage import locked
 from course_vit.kit.testing import check_package, run
 from course_vit.kit.workbook import Workbook, WorkbookError
 
@@ -54,6 +57,26 @@ def cell(tmp_path):
     return run
 
 
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """The lessons of a course that may change; its modules change by `course_texts`."""
+    folder, texts = tmp_path / "course", workbook.course_texts()
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    monkeypatch.setattr(workbook, "COURSE", folder)
+    monkeypatch.setattr(workbook, "course_texts", lambda: texts)
+    return folder / "notebooks"
+
+
+def edit(path, words, resave=False):
+    """Add words to the first cell of a notebook, or only save it as Jupyter does."""
+    notebook = json.loads(path.read_text("utf-8"))
+    notebook["cells"][0]["source"] = "".join(notebook["cells"][0]["source"]) + words
+    if resave:
+        notebook["metadata"]["language_info"] = {"version": "3.13"}
+        notebook["cells"][1] |= {"execution_count": 1}
+    path.write_text(json.dumps(notebook), "utf-8")
+
+
 def contents(folder):
     """All files by their place in the folder, but for compiled text."""
     return {
@@ -84,18 +107,17 @@ def test_a_second_start_changes_nothing_and_says_what_it_kept(mine):
     lesson.write_text("{}")
     module.write_text("mine = True\n")
     before = contents(mine.folder)
-    (said,) = mine.start()
+    said, _ = mine.start()
     assert contents(mine.folder) == before
-    assert "kept" in said
-    assert "03_self_attention.ipynb" in said
-    assert "my_vit/deit.py" in said
+    assert "kept as they are, with your work: my_vit/deit.py, 03_self_att" in said
 
 
 def test_a_start_adds_what_is_missing(mine):
     before = contents(mine.folder)
     (mine.folder / "05_encoder_block.ipynb").unlink()
     (mine.folder / "my_vit" / "t2t.py").unlink()
-    assert mine.start() == [f"{mine.folder}: made 2 files"]
+    begin = f"begin here: {mine.folder / '00_start_here.ipynb'}"
+    assert mine.start() == [f"{mine.folder}: made 2 files", begin]
     assert contents(mine.folder) == before
 
 
@@ -145,13 +167,226 @@ def test_a_file_in_the_way_is_named(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_notes_that_cannot_be_read_are_left_alone(mine, capsys):
+BROKEN = {
+    "progress.json": [
+        *("{", "", "[1]", '{"1.1": 3}', '{"3.1": {"own": 3}}', "[" * 100_000),
+        '{"3.1": {"module": ["exercises"]}}',
+        '{"3.1": {"module": "t2t", "own": {"look": "def look(): pass"}}}',
+        '{"3.1": {"module": "exercises", "own": {"look": 3}}}',
+        '{"3.1": {"module": "exercises", "own": {"glance": "glance = 1"}}}',
+        '{"3.1": {"module": "exercises", "own": {"look": "def ("}}}',
+        '{"3.1": {"module": "exercises", "own": {"look": "glance = 1"}}}',
+        '{"a": "\\ud800"' + " " * storage.LARGEST,
+    ],
+    ".course-vit.json": ["{", "[]", '{"refused": {"3.1": "a"}}', '{"begin": []}'],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"), [(n, b) for n in BROKEN for b in BROKEN[n]]
+)
+def test_what_cannot_be_read_is_named_and_left_alone(mine, capsys, name, broken):
+    (mine.folder / name).write_text(broken)
+    for command in (["progress"], ["start"], ["reset", "3.1"]):
+        assert main([*command, str(mine.folder)]) == 1
+        assert f"{mine.folder / name} cannot be read" in capsys.readouterr().err
+    mine.refused("3.1")  # and the hint is shown all the same
+    assert (mine.folder / name).read_text() == broken
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_a_pipe_in_the_place_of_the_notes_is_named(mine, capsys):
+    os.mkfifo(mine.folder / "progress.json")
+    assert main(["progress", str(mine.folder)]) == 1
+    assert "progress.json cannot be read (it is not a file)" in capsys.readouterr().err
+
+
+def test_notes_of_another_version_or_editor_are_kept(mine):
     notes = mine.folder / "progress.json"
-    for broken in ("{", "[1]", '{"1.1": 3}'):
-        notes.write_text(broken)
-        assert main(["progress", str(mine.folder)]) == 1
-        assert f"{notes} cannot be read" in capsys.readouterr().err
-        assert notes.read_text() == broken
+    notes.write_text('{"99.9": {"new": 1}, "0.1": {}}', "utf-8-sig")
+    mine.take("0.2", ([0, 1], [0, 3]))
+    assert json.loads(notes.read_text()) == {"0.1": {}, "0.2": {}, "99.9": {"new": 1}}
+
+
+# The course changes
+
+
+def test_what_was_not_touched_is_renewed_and_the_rest_is_kept(
+    mine, course, monkeypatch, capsys
+):
+    texts, folder = workbook.course_texts(), mine.folder
+    new = texts | {"deit": texts["deit"] + "# new\n"}
+    monkeypatch.setattr(workbook, "course_texts", lambda: new)
+    edit(folder / "02_position_encoding.ipynb", "", resave=True)
+    edit(folder / "03_self_attention.ipynb", "my thought")
+    for path in course.glob("0[235]*.ipynb"):
+        edit(path, "new words")
+    renewed = "my_vit/deit.py, 02_position_encoding.ipynb, 05_encoder_block.ipynb"
+    said = mine.start()
+    assert said[0].endswith(f"you had not touched them: {renewed}")
+    assert said[1].startswith("kept as they are, with your work, although the course")
+    assert said[1].endswith(": 03_self_attention.ipynb")
+    assert "new words" in (folder / "02_position_encoding.ipynb").read_text("utf-8")
+    assert "my thought" in (folder / "03_self_attention.ipynb").read_text("utf-8")
+    assert main(["start", str(folder), "--beside"]) == 0
+    assert "beside them as .new: 03_self_attention.ipynb" in capsys.readouterr().out
+    assert "new words" in (folder / "03_self_attention.new.ipynb").read_text("utf-8")
+    assert "although" not in mine.start(beside=True)[0]
+
+
+def test_in_a_workbook_of_an_older_version_what_differs_counts_as_touched(mine, course):
+    (mine.folder / ".course-vit.json").unlink()
+    edit(course / "05_encoder_block.ipynb", "new words")
+    assert "newer version" in mine.start()[0]
+    edit(course / "06_vision_transformer.ipynb", "new words")
+    assert ".py" not in mine.start()[0]
+    assert "new words" in (mine.folder / "06_vision_transformer.ipynb").read_text(
+        "utf-8"
+    )
+
+
+def test_a_workbook_keeps_its_form(mine):
+    mine.start("live")
+    before = contents(mine.folder)
+    mine.start()
+    assert contents(mine.folder) == before
+    assert (
+        b"-solved"
+        in before[(mine.folder / "03_self_attention.ipynb").relative_to(mine.folder)]
+    )
+
+
+@pytest.mark.parametrize("broken", ["", "{}", "<<<<<<< HEAD", '{"cells": 3}', None])
+def test_a_lesson_of_the_course_that_is_broken_is_named(course, tmp_path, broken):
+    path = course / "05_encoder_block.ipynb"
+    path.unlink()
+    path.symlink_to("nowhere") if broken is None else path.write_text(broken)
+    for name in ("Untitled.ipynb", "01_patch_embedding-Copy1.ipynb"):
+        (course / name).write_text(broken or "")
+    said = Workbook(tmp_path / "workbook").start()
+    assert f"{path} is broken, so it was left out" in said[-2]
+    assert len([*(tmp_path / "workbook").glob("*.ipynb")]) == len(NOTEBOOKS) - 1
+
+
+def test_two_lessons_with_one_number_are_named(course):
+    shutil.copy(course / "05_encoder_block.ipynb", course / "05_old.ipynb")
+    with pytest.raises(CourseError, match=r"05_old\.ipynb have the same number"):
+        workbook.lesson(5)
+
+
+# Two at once, and stopped in between
+
+
+def test_two_passes_at_the_same_moment_are_both_kept(mine):
+    with locked(mine.folder):
+        other = Thread(target=mine.take, args=("0.1", "B"))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+        mine.note({"2.1": {}})
+    other.join()
+    assert [*mine.notes()] == ["0.1", "2.1"]
+
+
+def test_a_workbook_that_another_process_keeps_is_named(mine, monkeypatch, capsys):
+    monkeypatch.setattr(storage, "SECONDS", 0.1)
+    with locked(mine.folder):
+        assert main(["start", str(mine.folder)]) == 1
+    assert f"another process has been changing {mine.folder}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("stopped", [1, 2, 3, 4])
+def test_a_pass_that_is_stopped_anywhere_loses_nothing(
+    mine, cell, monkeypatch, stopped, older
+):
+    """Neither an answer nor the order: the note is written before the module."""
+    look = cell("def look(x): return (x @ x.T).softmax(-1)")["look"]
+    write, written = workbook.write, []
+    if older:
+        (mine.folder / ".course-vit.json").unlink()
+
+    def power_cut(path, content):
+        written.append(path.name)
+        if len(written) == stopped:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workbook, "write", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            workbook.check("3.1", look)
+    workbook.forget()
+    noted = "progress.json" in written[: stopped - 1]
+    assert ("3.1" in mine.notes()) == noted
+    mine.remake()
+    text = (mine.folder / "my_vit" / "exercises.py").read_text()
+    assert ("Yours: look." in text) == noted
+    assert "is yours" in workbook.check("3.1", look).text
+    assert not [*mine.folder.rglob("*.kept*"), *mine.folder.rglob("*.partial")]
+
+
+def test_ctrl_c_is_one_line(mine, monkeypatch, capsys):
+    monkeypatch.setattr(
+        workbook, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    assert main(["start", str(mine.folder)]) == 130
+    assert capsys.readouterr().err == "interrupted: run the command again, it goes on\n"
+
+
+def test_ctrl_c_while_torch_is_imported_is_one_line(mine):
+    command = [sys.executable, "-X", "importtime", "-m", "course_vit", "progress"]
+    with subprocess.Popen(command, cwd=mine.folder, stderr=-1, text=True) as process:
+        next(line for line in process.stderr if line.endswith("torch.version\n"))
+        process.send_signal(signal.SIGINT)
+        *_, last = process.stderr
+    assert (process.returncode, last[:12]) == (130, "interrupted:")
+
+
+# Empty an exercise again
+
+
+def test_reset_empties_an_exercise_and_keeps_what_was_written(mine, cell, capsys):
+    look = "def look(x): return (x @ x.T).softmax(-1)"
+    workbook.check("3.1", cell(look)["look"])
+    workbook.check("0.1", "B")
+    workbook.check("2.1", "B")
+    lesson = mine.folder / "03_self_attention.ipynb"
+    module = mine.folder / "my_vit" / "exercises.py"
+    fresh = lesson.read_bytes()
+    blank, fresh_module = json.loads(fresh), workbook.course_texts()["exercises"]
+    answered = json.loads(fresh)
+    workbook.cells_of(answered, "3.1")[0] |= {"source": look, "outputs": [1]}
+    lesson.write_text(json.dumps(answered))
+    assert main(["reset", "3.1", "0.1", str(mine.folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"{mine.folder}: open now: 3.1, 0.1" in said
+    assert [*mine.notes()] == ["2.1"]
+    assert json.loads(lesson.read_text("utf-8")) == blank
+    assert workbook.module_text(fresh_module, {}) == module.read_bytes()
+    assert look in (mine.folder / "my_vit" / "exercises.py.kept1").read_text()
+    assert (
+        json.loads((mine.folder / "03_self_attention.kept1.ipynb").read_text())
+        == answered
+    )
+    for name in ("exercises.py.kept1", "03_self_attention.kept1.ipynb"):
+        assert f"is kept as {name}" in said
+    lesson.write_text("{}")
+    assert "no cell of exercise 3.1" in " ".join(mine.reset(["3.1"]))
+    assert lesson.read_text() == "{}"
+
+
+def test_reset_of_an_exercise_that_does_not_exist_is_refused(mine, capsys):
+    before = contents(mine.folder)
+    assert main(["reset", "2.1", "4.99", str(mine.folder)]) == 1
+    assert "there is no exercise 4.99: choose from 0.1," in capsys.readouterr().err
+    assert contents(mine.folder) == before
+
+
+def test_what_my_vit_has_is_kept_though_the_notes_are_gone(mine, cell):
+    workbook.check("3.1", cell("def look(x): return (x @ x.T).softmax(-1)")["look"])
+    (mine.folder / "progress.json").unlink()
+    assert "exercises.py with your changes is kept as" in " ".join(mine.start())
 
 
 # What passes becomes the learner's own
@@ -321,7 +556,8 @@ def test_outside_a_workbook_a_check_is_a_check():
 def test_progress_counts_lesson_by_lesson(mine, capsys):
     workbook.check("0.1", "B")
     assert main(["progress", str(mine.folder)]) == 0
-    first, *_, last = capsys.readouterr().out.splitlines()
+    folder, first, *_, last = capsys.readouterr().out.splitlines()
+    assert folder == str(mine.folder)
     assert first.split() == [
         "00_start_here",
         *("1", "of", "4", "open:", "0.2", "0.3", "0.4", "(11", "min)"),
@@ -331,14 +567,28 @@ def test_progress_counts_lesson_by_lesson(mine, capsys):
     )
 
 
-def test_catching_up_begins_a_lesson_and_names_what_is_lent(tmp_path, capsys):
-    folder = tmp_path / "late"
-    assert main(["catch-up", "3", str(folder)]) == 0
-    made, lent, begin = capsys.readouterr().out.splitlines()
-    assert "made" in made
+def test_catching_up_begins_a_lesson_and_names_what_is_lent(mine, capsys):
+    assert main(["catch-up", "3", str(mine.folder)]) == 0
+    folder, lent, begin = capsys.readouterr().out.splitlines()
+    assert folder == f"{mine.folder}: everything is there already"
     assert lent == "my_vit stands in for you in 1.2 1.3 2.2 2.5: later is fine"
-    assert begin == f"begin here: {folder / '03_self_attention.ipynb'}"
-    assert not (folder / "progress.json").exists()
+    assert begin == f"begin here: {mine.folder / '03_self_attention.ipynb'}"
+    assert not (mine.folder / "progress.json").exists()
+    assert mine.progress()[-1].startswith("next: exercise 3.1, ")
+    mine.note({number: {} for number in EXERCISES if int(number.split(".")[0]) > 2})
+    assert mine.progress()[-1].startswith("next: exercise 0.1, ")
+    mine.note({number: {} for number in EXERCISES})
+    assert mine.progress()[-1] == "all have passed; now: course-vit check"
+
+
+def test_what_was_refused_most_often_is_worth_repeating(mine):
+    for number in ("2.1", "3.1", "5.1", "3.1", "5.1", "5.1", "4.1", "4.1"):
+        mine.refused(number)
+    *_, first, second, third, _ = mine.progress()
+    where = f"worth repeating: section {EXERCISES['5.1'].section}"
+    assert first == f"{where} (exercise 5.1 was refused 3 times)"
+    assert "3.1 was refused 2 times" in second
+    assert "4.1 was refused 2 times" in third
 
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
@@ -346,10 +596,30 @@ def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
     assert "there is no lesson 99: choose one from 0 to 13" in capsys.readouterr().err
 
 
-def test_without_a_workbook_there_is_no_progress(tmp_path, capsys):
-    for command in ("progress", "check"):
-        assert main([command, str(tmp_path)]) == 1
-        assert "there is no workbook" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["progress", "check", "catch-up 6", "reset 0.1"])
+def test_without_a_workbook_only_start_makes_one(tmp_path, capsys, command):
+    assert main([*command.split(), str(tmp_path / "typo")]) == 1
+    assert f"there is no workbook in {tmp_path / 'typo'}" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_command_works_here_and_says_where(mine, monkeypatch, capsys, inside):
+    monkeypatch.chdir(mine.folder if inside else mine.folder.parent)
+    for command in (["start"], ["progress"], ["catch-up", "0"], ["reset", "0.1"]):
+        assert main(command) == 0
+        assert capsys.readouterr().out.startswith(f"{mine.folder}")
+    monkeypatch.setenv("HOME", str(mine.folder.parent))
+    assert main(["progress", "~/workbook"]) == 0
+
+
+def test_any_name_of_a_folder_can_be_printed(mine):
+    folder = mine.folder.rename(mine.folder.with_name("w\u00f6rkbook"))
+    command = [sys.executable, "-m", "course_vit", "start", folder]
+    env = os.environ | {"LANG": "C", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert "w\\xf6rkbook: everything" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch):
@@ -416,6 +686,15 @@ def test_a_change_by_hand_that_breaks_a_module_is_shown(mine, capsys):
     assert "lesson 1: " in said
     assert "SyntaxError" in said
     assert "short test summary" in said
+
+
+def test_a_loop_in_my_vit_that_never_ends_is_named(mine, monkeypatch, capsys):
+    monkeypatch.setattr(testing, "SECONDS", 5)
+    with (mine.folder / "my_vit" / "self_attention.py").open("a") as file:
+        file.write("\n\nwhile True:\n    pass\n")
+    assert main(["check", "--lesson", "3", str(mine.folder)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("a test did not end within 5 s: does a loop end in my_vit/s")
 
 
 def test_a_lesson_without_tests_is_named(mine):

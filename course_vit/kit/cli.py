@@ -2,19 +2,38 @@
 
 import argparse
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import CourseError
 from .export import export
 
+INTERRUPTED = "interrupted: run the command again, it goes on"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: 0 if all is well, 1 if not; a command not understood exits 2."""
+    """Run one command: 0 if all is well, 1 if not, 130 if it was interrupted.
+
+    A command that is not understood exits with 2.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a folder may have any name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # such as `course-vit progress | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (CourseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -32,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--root",
-        type=place,
+        type=folder,
         default=Path(),
         help="the folder of the course (default: this one)",
     )
@@ -88,16 +107,27 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run_workbook, command=name)
         return command
 
-    command = of_workbook("start", "make a workbook, or add what it lacks")
+    command = of_workbook(
+        "start", "make a workbook, or renew what you have not touched"
+    )
     command.add_argument(
         "--form",
-        default="blanks",
         choices=("blanks", "live", "solved"),
-        help="live: each answer folded behind its blank, for a presenter",
+        help="live: each answer folded behind its blank, for a presenter"
+        " (default: blanks, or what the workbook has)",
+    )
+    command.add_argument(
+        "--beside",
+        action="store_true",
+        help="also write the newer version of a lesson that you worked in beside it",
     )
     command = of_workbook("catch-up", "begin a later lesson without the ones before")
     command.add_argument("lesson", type=int, metavar="N")
     of_workbook("progress", "which exercises have passed, and what comes next")
+    command = of_workbook(
+        "reset", "empty exercises again, and keep a copy of your work"
+    )
+    command.add_argument("exercises", nargs="+", metavar="N.N", help="such as 4.2 5.1")
     command = of_workbook("check", "put my_vit through the tests of course_vit")
     command.add_argument(
         "--lesson", type=int, metavar="N", help="the tests of lesson N (default: all)"
@@ -110,9 +140,10 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "folder",
                 nargs="?",
-                type=place,
+                type=folder,
                 metavar="FOLDER",
-                help="the workbook (default: this folder if it is one, else workbook/)",
+                help="the workbook (default: this folder if it is one, else workbook/"
+                " in this folder)",
             )
     return top
 
@@ -133,6 +164,26 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def folder(text: str) -> Path:
+    """The full path of a folder, for argparse."""
+    return Path(os.path.abspath(place(text)))
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process while torch is imported, which it would crash."""
+
+    def end(*_: object) -> None:
+        print(INTERRUPTED, file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_export(options: argparse.Namespace) -> int:
     said = export(options.root, options.check)
     print("\n".join(said) or "every module is what its notebook prints")
@@ -141,13 +192,11 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_predict(options: argparse.Namespace) -> int:
     try:
-        from .predict import predict
+        with ending_at_once():
+            from .predict import predict
     except ModuleNotFoundError as error:
         todo = "pip install -e '.[course]' in the folder of the course"
         raise CourseError(f"predict needs {error.name}: {todo}") from error
-    for stream in (sys.stdout, sys.stderr):  # a file may have any name
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     well = predict(
         options.images,
         options.model,
@@ -161,23 +210,31 @@ def run_predict(options: argparse.Namespace) -> int:
 
 
 def run_workbook(options: argparse.Namespace) -> int:
-    from .workbook import COURSE, NOTES, PACKAGE, Workbook
+    with ending_at_once():
+        from .workbook import NOTES, PACKAGE, Workbook
 
-    here = Path()
+    here, well = Path.cwd(), True
+    if options.command == "reset" and not re.fullmatch(
+        r"\d+\.\d+", options.exercises[-1]
+    ):
+        options.folder = folder(options.exercises.pop())
     inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
-    workbook = Workbook(options.folder or (here if inside else COURSE / "workbook"))
-    well = True
+    workbook = Workbook(options.folder or (here if inside else here / "workbook"))
     match options.command:
         case "start":
-            said = workbook.start(options.form)
+            said = workbook.start(options.form, options.beside)
         case "catch-up":
             said = workbook.catch_up(options.lesson)
         case "progress":
             said = workbook.progress()
+        case "reset":
+            said = workbook.reset(options.exercises)
         case "check":
             from .testing import check_package
 
-            print("running the tests of course_vit on my_vit ...", flush=True)
+            workbook.must_exist()
+            where = workbook.folder / PACKAGE
+            print(f"running the tests of course_vit on {where} ...", flush=True)
             well, said = check_package(workbook, options.lesson, options.verbose)
     print("\n".join(said))
     return 0 if well else 1

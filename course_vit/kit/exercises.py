@@ -8,6 +8,7 @@ which names the learner's form leaves `blank`. Everything else is in the text.
 import ast
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def lessons(course: Path) -> list[Path]:
             f"{course / 'notebooks'} has no lessons: go to the folder of the course, "
             "and if it is not installed from there, run pip install -e ."
         )
+    for first, second in pairwise(found):
+        if first.name[:2] == second.name[:2]:
+            raise CourseError(
+                f"{first} and {second.name} have the same number: rename one of them"
+            )
     return found
 
 
@@ -40,9 +46,13 @@ def read(notebook: Path) -> list[Cell]:
     """
     place, section, number = f"notebooks/{notebook.name}", "", 0
     try:
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        if not notebook.is_file():
+            raise ValueError("it may be a folder, a pipe or a broken link")
+        if not (cells := json.loads(notebook.read_text("utf-8"))["cells"]):
+            raise ValueError("a lesson has cells")
         for cell in cells:
             source = cell["source"] = "".join(cell["source"])
+            source.encode(), mark(cell)  # which fails for broken ones
             if cell["cell_type"] == "code":
                 number += 1
                 place = f"notebooks/{notebook.name}, code cell {number}"
@@ -53,8 +63,12 @@ def read(notebook: Path) -> list[Cell]:
     except SyntaxError as error:
         line = f"line {error.lineno} ({(error.text or '').strip()})"
         raise CourseError(f"{place}, {line}: not Python ({error.msg})") from None
-    except (ValueError, KeyError, TypeError):
-        raise CourseError(f"{place} is not a notebook: save it again") from None
+    except OSError as error:
+        raise CourseError(f"{place} cannot be read ({error.strerror})") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise CourseError(
+            f"{place} is not a notebook: save it again, or move it away"
+        ) from None
     return cells
 
 
@@ -81,30 +95,41 @@ def exercises(lesson: str, cells: list[Cell]) -> dict[str, dict[str, Any]]:
     """
     table: dict[str, dict[str, Any]] = {}
     for cell in filter(mark, cells):
-        number, role = mark(cell)["exercise"], mark(cell)["role"]
-        source, folds = cell["source"], FOLD.findall(cell["source"])
-        if role == "question":
-            heading = HEADING.match(source)
-            if not heading or heading["number"] != number:
-                raise CourseError(
-                    f"{cell['place']}: begin with '### Exercise {number} (5 min, easy) "
-                    f"Title', got {source.partition(chr(10))[0]!r}"
-                )
-            table[number] = {
-                "title": heading["title"].strip(),
-                "kind": mark(cell)["kind"],
-                "minutes": int(heading["minutes"]),
-                "difficulty": heading["difficulty"],
-                "section": cell["section"],
-                "hints": [one_line(text) for title, text in folds if "Hint" in title],
-            }
-        if role == "solution" and (names := written(cell)):
-            exported = source.startswith("#| export\n")
-            module = lesson if exported else "exercises"
-            table[number] |= {"module": module, "names": names}
-        if role == "reason":
-            table[number]["reason"] = "\n\n".join(text for _, text in folds)
+        try:
+            add_exercise(table, lesson, cell)
+        except (KeyError, TypeError) as error:
+            raise CourseError(
+                f"{cell['place']}: the mark of exercise {mark(cell)['exercise']} or of "
+                f"its question is incomplete ({type(error).__name__}: {error})"
+            ) from None
     return table
+
+
+def add_exercise(table: dict[str, dict[str, Any]], lesson: str, cell: Cell) -> None:
+    """Add to the table what one cell says of its exercise."""
+    number, role = mark(cell)["exercise"], mark(cell)["role"]
+    source, folds = cell["source"], FOLD.findall(cell["source"])
+    if role == "question":
+        heading = HEADING.match(source)
+        if not heading or heading["number"] != number:
+            raise CourseError(
+                f"{cell['place']}: begin with '### Exercise {number} (5 min, easy) "
+                f"Title', got {source.partition(chr(10))[0]!r}"
+            )
+        table[number] = {
+            "title": heading["title"].strip(),
+            "kind": mark(cell)["kind"],
+            "minutes": int(heading["minutes"]),
+            "difficulty": heading["difficulty"],
+            "section": cell["section"],
+            "hints": [one_line(text) for title, text in folds if "Hint" in title],
+        }
+    if role == "solution" and (names := written(cell)):
+        exported = source.startswith("#| export\n")
+        module = lesson if exported else "exercises"
+        table[number] |= {"module": module, "names": names}
+    if role == "reason":
+        table[number]["reason"] = "\n\n".join(text for _, text in folds)
 
 
 def one_line(text: str) -> str:

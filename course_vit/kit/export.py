@@ -18,6 +18,7 @@ from typing import Any
 from . import CourseError
 from .exercises import Cell, exercises, lessons, mark, read, written
 from .source import definition, missing_names
+from .storage import write
 
 MARK = "#| export\n"
 IMPORTS = ast.Import | ast.ImportFrom
@@ -52,8 +53,7 @@ def export(root: Path, check: bool = False) -> list[str]:
             todo = "edit the notebook, then run `make export`"
             said.append(f"course_vit/{name} is not what its notebook prints: {todo}")
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode())
+            write(path, text.encode())
             said.append(f"wrote course_vit/{name}")
     for path in sorted(root.glob("course_vit/[!_]*.py")):
         if path.name not in files:
@@ -151,7 +151,9 @@ def ruff(root: Path, files: dict[str, str]) -> dict[str, str]:
         for arguments in ([*fix, "--select=F401"], [*fix, "--select=I"], ["format"]):
             settings = f"--config={root / 'pyproject.toml'}", "--no-cache"
             command = [sys.executable, "-m", "ruff", *arguments, *settings, folder]
-            done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=root, capture_output=True, encoding="utf-8"
+            )
             if done.returncode:
                 raise CourseError(f"ruff cannot print the modules: {done.stderr}")
         return {name: (Path(folder) / name).read_text("utf-8") for name in files}

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from xml.etree import ElementTree
 
 from .exercises import lessons
 from .workbook import COURSE, PACKAGE, Workbook, WorkbookError, course_texts, lesson
+
+SECONDS = 180  # longer than this and a test is taken never to end
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def check_package(
     prints. Raises WorkbookError for a lesson without tests.
     """
     workbook.must_exist()
+    workbook.remake()
     if not all(map(find_spec, ("pytest", "hypothesis", "transformers"))):
         raise WorkbookError(
             "the tests need more than the lessons do: run make test once, "
@@ -109,27 +113,58 @@ def whose(workbook: Workbook, module: str) -> str:
 
 
 def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
-    """Run tests on the `my_vit` of a folder; returns them and what pytest prints."""
+    """Run tests on the `my_vit` of a folder; returns them and what pytest prints.
+
+    Raises WorkbookError if a test does not end.
+    """
     with tempfile.TemporaryDirectory() as made:
-        report = Path(made) / "report.xml"
+        report, printed = Path(made) / "report.xml", Path(made) / "printed"
         paths = [str(folder.resolve()), os.environ.get("PYTHONPATH", "")]
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                *("--package", PACKAGE, f"--junitxml={report}", *map(str, tests)),
-            ],
-            cwd=COURSE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "CI": "1"},
-            capture_output=True,
-            text=True,
-        )
+        options = {"CI": "1", "PYTHONIOENCODING": "utf-8"}
+        with printed.open("wb") as out:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                    *("-o", f"faulthandler_timeout={SECONDS}", "--package", PACKAGE),
+                    *(f"--junitxml={report}", *map(str, tests)),
+                ],
+                cwd=COURSE,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | options,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+            )
+            said = until_it_ends_or_hangs(process)
+        output = printed.read_text("utf-8", "replace")
+        if hangs := said.partition("Timeout (")[2]:
+            places = re.findall(rf'File ".*({PACKAGE}\W.*)", (line \d+)', hangs)
+            place = ", ".join(places[0] if places else [PACKAGE])
+            raise WorkbookError(
+                f"a test did not end within {SECONDS} s: does a loop end in {place}?"
+            )
         if not report.exists():
-            raise WorkbookError(f"the tests did not run:\n{done.stdout}{done.stderr}")
+            raise WorkbookError(f"the tests did not run:\n{output}{said}")
         cases = []
         for case in ElementTree.parse(report).iter("testcase"):
             names = f"{case.get('classname')}.{case.get('name')}".strip(".").split(".")
-            file = next(name for name in names if name.startswith("test_"))
+            file = next((name for name in names if name.startswith("test_")), "")
             found = [*case.iter("failure"), *case.iter("error")]
             failure = "\n".join(f"{it.get('message')}\n{it.text}" for it in found)
             cases.append(Case(file, case.get("name", ""), failure))
-    return cases, done.stdout
+    return cases, output
+
+
+def until_it_ends_or_hangs(process: subprocess.Popen[str]) -> str:
+    """What pytest prints to stderr; it is stopped once a test takes too long."""
+    said = ""
+    with process:
+        try:
+            for line in process.stderr or ():
+                said += line
+                if line.startswith("Timeout ("):  # and then each line that is running
+                    threading.Timer(1.0, process.kill).start()
+        except BaseException:
+            process.kill()
+            raise
+    return said

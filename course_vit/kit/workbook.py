@@ -3,34 +3,47 @@
 `my_vit` is the text of `course_vit`, lesson by lesson; what the learner wrote and the
 check let pass takes the place of the course's definition, also inside whatever is built
 on it. `progress.json` notes what has passed, and all of `my_vit` follows from it.
+`.course-vit.json` remembers which texts are the course's, so that a file that the
+learner never touched can be renewed. One process at a time changes a workbook.
 """
 
 import importlib
-import itertools
 import json
+import linecache
 import re
+import reprlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import cache_from_source, find_spec
+from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
+from types import ModuleType
 from typing import Any
 
-from . import CourseError, checks
+from . import checks
 from .checks import EXERCISES, NotYet
-from .exercises import lessons
+from .exercises import lessons, mark
+from .source import defined_names
+from .storage import WorkbookError, digest, lay_aside, locked, read_json, write
 from .transplant import CannotMove, Sources, source_for, transplant
 
 __all__ = ["NotYet", "Workbook", "WorkbookError", "check"]
 
 COURSE = Path(__file__).parents[2]
 PACKAGE = "my_vit"
-NOTES = "progress.json"
+NOTES, MEMORY = "progress.json", ".course-vit.json"
+Notes = dict[str, dict[str, Any]]
+SAID = {
+    "renewed": "renewed, because the course has changed and you had not touched them",
+    "kept": "kept as they are, with your work",
+    "beside": "kept as they are, with the course's newer version beside them as .new",
+    "newer": "kept as they are, with your work, although the course has a newer version"
+    " (course-vit start --beside writes it beside yours)",
+}
+YOURS = re.compile(r"Yours: (.+)\. All else is the course's")
 ORIGIN = re.compile(r"Printed from (\S+): edit there, then `make export`\.")
-
-
-class WorkbookError(CourseError):
-    """What a workbook cannot do."""
 
 
 class Verdict(str):
@@ -63,131 +76,277 @@ class Workbook:
 
     folder: Path
 
-    def start(self, form: str = "blanks") -> list[str]:
-        """Make what is missing, overwrite nothing; sentences about made and kept."""
-        made, kept = [], []
-        for name, content in self.files(form):
-            path = self.folder / name
-            if not path.exists():
-                write(path, content)
-                made.append(name)
-            elif path.read_bytes() != content:
-                kept.append(name)
-        said = [f"{self.folder}: made {len(made)} files"] if made else []
-        if kept:
-            said.append(f"kept as they are, with your work: {', '.join(kept)}")
-        return said or [f"{self.folder} has everything already"]
+    def start(self, form: str | None = None, beside: bool = False) -> list[str]:
+        """Make what is missing, renew what the course has changed, keep your work.
 
-    def files(self, form: str) -> Iterator[tuple[str, bytes]]:
-        """Everything that belongs into the folder but the notes: name and content."""
+        Args:
+            form: One of `forms.FORMS`; by default the form that the workbook has.
+            beside: Write the course's newer version of a kept file beside it.
+
+        Returns:
+            Sentences about what was made, renewed and kept, and where to begin.
+
+        Raises:
+            WorkbookError: If a file of the workbook cannot be read or written.
+        """
+        first = self.folder / lessons(COURSE)[0].name
+        with locked(self.folder):
+            form = form or self.memory()["form"]
+            wanted, broken = self.files(form)
+            self.remember(form=form)
+            did = self.refresh(wanted, beside)
+        count = len(did["made"])
+        said = [f"made {count} file{'s' * (count > 1)}"] if count else []
+        said += [f"{SAID[it]}: {', '.join(did[it])}" for it in SAID if did[it]]
+        said = [*said, *did["aside"], *broken] or ["everything is there already"]
+        return [f"{self.folder}: {said[0]}", *said[1:], f"begin here: {first}"]
+
+    def files(self, form: str) -> tuple[dict[str, bytes], list[str]]:
+        """Everything that belongs into the folder but the notes, by name.
+
+        Also returns a sentence about each lesson of the course that is broken.
+        """
         import nbformat
 
         from .forms import make_form
 
-        own, notebooks = self.own(), lessons(COURSE)
-        for module, text in course_texts().items():
-            yield f"{PACKAGE}/{module}.py", module_text(text, own.get(module, {}))
+        wanted, broken = self.modules(), []
         for path in sorted((COURSE / "notebooks" / "figures").glob("*")):
-            yield f"figures/{path.name}", path.read_bytes()
-        for path in notebooks:
-            made = make_form(nbformat.read(path, as_version=4), form)
-            yield path.name, nbformat.writes(made).encode()
+            wanted[f"figures/{path.name}"] = path.read_bytes()
+        for path in lessons(COURSE):
+            try:
+                if not path.is_file():
+                    raise ValueError("it is not a file")
+                made = make_form(nbformat.read(path, as_version=4), form)
+                wanted[path.name] = nbformat.writes(made).encode()
+            except Exception as error:  # anything may lie there
+                why = shorten(f"{type(error).__name__}: {error}", 160)
+                broken.append(f"{path} is broken, so it was left out ({why})")
+        return wanted, broken
+
+    def modules(self, names: Collection[str] | None = None) -> dict[str, bytes]:
+        """Some modules of my_vit, or all, as they follow from the notes."""
+        own, texts = self.own(), course_texts()
+        return {
+            f"{PACKAGE}/{name}.py": module_text(texts[name], own.get(name, {}))
+            for name in (texts if names is None else names)
+        }
+
+    def refresh(
+        self, wanted: dict[str, bytes], beside: bool = False, force: bool = False
+    ) -> dict[str, list[str]]:
+        """Write the files that the learner has not touched; what became of which.
+
+        `force` also writes what was touched, after a copy is laid aside.
+        """
+        made = self.memory()["made"]
+        did: dict[str, list[str]] = {it: [] for it in ("made", "aside", *SAID)}
+        queue, files = [*wanted.items()], {}
+        for name, content in queue:
+            path, given = self.folder / name, made.setdefault(name, [])
+            now, new = digest(path), digest(path, content)
+            state = "kept" if new in given else "newer"
+            if not path.exists():
+                state = "made"
+            elif now == new:
+                state = "same"
+            elif now in given or force:
+                state = "renewed"
+                if now not in given or yours(path.read_bytes()) - yours(content):
+                    did["aside"].append(lay_aside(path))
+            elif state == "newer" and beside and name in wanted:
+                state = "beside"
+                new_name = str(Path(name).with_suffix(f".new{path.suffix}"))
+                queue.append((new_name, content))
+            if state in ("made", "renewed"):
+                files[name] = content
+            if state not in ("kept", "newer") and new not in given:
+                given.append(new)
+            did.setdefault(state, []).append(name)
+        self.remember(made=made)
+        for name, content in files.items():
+            write(self.folder / name, content)
+        return did
+
+    def remake(self) -> None:
+        """Finish what a command that was cut off left undone in my_vit, if possible."""
+        with suppress(WorkbookError), locked(self.folder):
+            self.refresh(self.modules())
 
     def must_exist(self) -> None:
         if not (self.folder / PACKAGE / "__init__.py").exists():
             raise WorkbookError(
-                f"there is no workbook in {self.folder}: make one with course-vit start"
+                f"there is no workbook in {self.folder}: go to the folder of yours, "
+                "or make one there with course-vit start"
             )
 
-    def notes(self) -> dict[str, dict[str, Any]]:
-        """What has passed: by exercise, the module and the learner's definitions."""
-        path = self.folder / NOTES
-        try:
-            notes = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            return {number: dict(note) for number, note in notes.items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise WorkbookError(
-                f"{path} cannot be read ({error}): correct it, or move it away and "
-                "pass the checks again"
-            ) from None
+    def notes(self) -> Notes:
+        """What has passed: by exercise, the module and the learner's definitions.
+
+        Notes of an exercise that this version of the course does not have are kept.
+        """
+        return read_json(self.folder / NOTES, validate_notes)
 
     def own(self) -> dict[str, Sources]:
         """The learner's definitions, by module of my_vit."""
         own: dict[str, Sources] = {}
-        for note in self.notes().values():
+        notes = self.notes()
+        for note in (notes[number] for number in EXERCISES if number in notes):
             own.setdefault(note.get("module", ""), {}).update(note.get("own", {}))
         return own
+
+    def note(self, notes: Notes, modules: Collection[str] = ()) -> list[str]:
+        """Write the notes, then the modules that follow from them.
+
+        If this is cut off in between, the next command writes the modules. Returns
+        which changes by hand were laid aside.
+        """
+        # Each text on disk is remembered first, or a stop would leave it unknown.
+        said = self.refresh(self.modules(modules))["aside"]
+        numbers = [*(n for n in EXERCISES if n in notes), *(notes.keys() - EXERCISES)]
+        in_order = {number: notes[number] for number in numbers}
+        write(self.folder / NOTES, (json.dumps(in_order, indent=1) + "\n").encode())
+        return said + self.refresh(self.modules(modules), force=True)["aside"]
+
+    def memory(self) -> dict[str, Any]:
+        """What the course has to know of the workbook.
+
+        Its `form`, the lesson to `begin` with, how often each exercise was `refused`,
+        and the digests of each text that was `made` for a file.
+        """
+        empty = {"form": "blanks", "begin": 0, "refused": {}, "made": {}}
+        return empty | read_json(self.folder / MEMORY, validate_memory)
+
+    def remember(self, **changes: Any) -> None:
+        said = json.dumps(self.memory() | changes, indent=1)
+        write(self.folder / MEMORY, f"{said}\n".encode())
+
+    def refused(self, exercise: str) -> None:
+        """Count that an answer was not right yet; a failure never hides the hint."""
+        with suppress(WorkbookError), locked(self.folder):
+            counts = self.memory()["refused"]
+            counts[exercise] = counts.get(exercise, 0) + 1
+            self.remember(refused=counts)
 
     def take(self, exercise: str, answer: object) -> str:
         """Note a right answer, and put it into my_vit; says what became of it.
 
         An answer that cannot be part of a module leaves my_vit as it was.
         """
-        known, notes, said = EXERCISES[exercise], self.notes(), ""
-        notes.setdefault(exercise, {})
-        if known.names:
-            try:
-                own, kept = self.put(exercise, answer)
-                notes[exercise] = {"module": known.module, "own": own}
-                names, home = "` and `".join(own), f"{PACKAGE}.{known.module}"
-                said = f"`{names}` in `{home}` is yours from now on. {kept}"
-            except CannotMove as reason:
-                said = f"`{PACKAGE}` keeps what it has: {reason}."
-        in_order = {number: notes[number] for number in EXERCISES if number in notes}
-        write(self.folder / NOTES, (json.dumps(in_order, indent=1) + "\n").encode())
-        return said.strip()
+        known, modules = EXERCISES[exercise], set()
+        said: list[str] = []
+        with locked(self.folder):
+            notes = self.notes()
+            notes.setdefault(exercise, {})
+            if known.names:
+                try:
+                    own = self.put(exercise, answer)
+                    notes[exercise] = {"module": known.module, "own": own}
+                    modules.add(known.module)
+                    names, home = "` and `".join(own), f"{PACKAGE}.{known.module}"
+                    said.append(f"`{names}` in `{home}` is yours from now on.")
+                except CannotMove as reason:
+                    said.append(f"`{PACKAGE}` keeps what it has: {reason}.")
+            said += self.note(notes, modules)
+            forget()
+        return " ".join(said)
 
-    def put(self, exercise: str, answer: object) -> tuple[Sources, str]:
-        """Write an answer into its module, and take it back if it fails there.
-
-        Returns the definitions, and where a module that was changed by hand is kept.
-        """
+    def put(self, exercise: str, answer: object) -> Sources:
+        """Try an answer inside its module, which is not written; its definitions."""
         known = EXERCISES[exercise]
         text, own = course_texts()[known.module], self.own().get(known.module, {})
         parts = answer if isinstance(answer, tuple) else (answer,)
         written = zip(known.names, filter(callable, parts), strict=True)
         new = {name: source_for(text, name, part) for name, part in written}
-        path = self.folder / PACKAGE / f"{known.module}.py"
-        before = path.read_bytes() if path.exists() else module_text(text, own)
-        kept = "" if before == module_text(text, own) else lay_aside(path)
-        write(path, module_text(text, own | new))
-        forget()
         try:
-            inside = importlib.import_module(f"{PACKAGE}.{known.module}")
-            moved = iter([getattr(inside, name) for name in new])
-            again = tuple(next(moved) if callable(part) else part for part in parts)
-            checks.check(exercise, again if len(again) > 1 else again[0])
+            with tried(known.module, module_text(text, own | new).decode()) as inside:
+                moved = iter([getattr(inside, name) for name in new])
+                again = tuple(next(moved) if callable(part) else part for part in parts)
+                checks.check(exercise, again if len(again) > 1 else again[0])
         except Exception as error:
-            write(path, before)
-            forget()
             said = getattr(error, "hint", error)
             raise CannotMove(f"right here, but not inside a module ({said})") from None
-        return new, kept
+        return new
 
     def progress(self) -> list[str]:
-        """A line for each lesson, and what comes next."""
+        """The folder, a line for each lesson, what was hard, and what comes next."""
         self.must_exist()
-        notes, lines, following = self.notes(), [], ""
-        for number, path in enumerate(lessons(COURSE)):
+        notes, memory, lines = self.notes(), self.memory(), [f"{self.folder}"]
+        paths = {int(path.name[:2]): path for path in lessons(COURSE)}
+        for number, path in paths.items():
             asked = [n for n in EXERCISES if lesson_of(n) == number]
             rest = [n for n in asked if n not in notes]
             minutes = sum(EXERCISES[n].minutes for n in rest)
             open_ = f"open: {' '.join(rest)} ({minutes} min)" if rest else "all passed"
             done = f"{len(asked) - len(rest)} of {len(asked)}"
             lines.append(f"{path.stem:24} {done:>8}  {open_}")
-            if rest and not following:
-                title = EXERCISES[rest[0]].title
-                following = f"next: exercise {rest[0]}, {title}, in {path.name}"
-        return [*lines, following or "all have passed; now: course-vit check"]
+        refused = {n: c for n, c in memory["refused"].items() if n in EXERCISES}
+        for n in sorted(refused, key=refused.__getitem__, reverse=True)[:3]:
+            times = "once" if refused[n] == 1 else f"{refused[n]} times"
+            where = f"section {EXERCISES[n].section}"
+            lines.append(f"worth repeating: {where} (exercise {n} was refused {times})")
+        still = [n for n in EXERCISES if n not in notes and lesson_of(n) in paths]
+        later = [n for n in still if lesson_of(n) >= memory["begin"]]
+        if not still:
+            return [*lines, "all have passed; now: course-vit check"]
+        n = (later or still)[0]
+        where = f"{EXERCISES[n].title}, in {paths[lesson_of(n)].name}"
+        return [*lines, f"next: exercise {n}, {where}"]
 
     def catch_up(self, number: int) -> list[str]:
         """Make lesson `number` ready, whatever was done before it."""
         path = lesson(number)
-        said, notes = self.start(), self.notes()
+        self.must_exist()
+        said, notes = self.start()[:-1], self.notes()
+        with locked(self.folder):
+            self.remember(begin=number)
         before = [n for n in EXERCISES if lesson_of(n) < number and not notes.get(n)]
         if provided := " ".join(n for n in before if EXERCISES[n].names):
             said.append(f"{PACKAGE} stands in for you in {provided}: later is fine")
         return [*said, f"begin here: {self.folder / path.name}"]
+
+    def reset(self, numbers: list[str]) -> list[str]:
+        """Empty exercises again: their notes, their parts of my_vit and their blanks.
+
+        What the learner wrote is kept in copies. Raises WorkbookError for an exercise
+        that does not exist.
+        """
+        self.must_exist()
+        if unknown := [number for number in numbers if number not in EXERCISES]:
+            raise WorkbookError(
+                f"there is no exercise {', '.join(unknown)}: "
+                f"choose from {', '.join(EXERCISES)}"
+            )
+        with locked(self.folder):
+            fresh, _ = self.files(self.memory()["form"])
+            notes = {n: note for n, note in self.notes().items() if n not in numbers}
+            modules = {EXERCISES[n].module for n in numbers} - {""}
+            said = self.note(notes, modules)
+            for number in numbers:
+                path = lesson(lesson_of(number))
+                said += self.empty(number, path.name, fresh.get(path.name, b""))
+        return [
+            f"{self.folder}: open now: {', '.join(numbers)}",
+            *dict.fromkeys(said),
+            "if a notebook is open, reload it from disk, and restart its kernel",
+        ]
+
+    def empty(self, number: str, name: str, fresh: bytes) -> list[str]:
+        """Put the blank of an exercise back into a lesson; says what was kept."""
+        path = self.folder / name
+        try:
+            blank = cells_of(json.loads(fresh), number)[0]
+            notebook = json.loads(path.read_bytes())
+            cell = cells_of(notebook, number)[0]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return [f"{name} has no cell of exercise {number}, so it stays as it is."]
+        if "".join(cell["source"]) == "".join(blank["source"]):
+            return []
+        kept = lay_aside(path)
+        cell |= {"source": blank["source"], "outputs": [], "execution_count": None}
+        text = json.dumps(notebook, indent=1, ensure_ascii=False)
+        write(path, f"{text}\n".encode())
+        return [kept]
 
 
 def lesson_of(exercise: str) -> int:
@@ -202,6 +361,54 @@ def lesson(number: int) -> Path:
             f"there is no lesson {number}: choose one from {min(paths)} to {max(paths)}"
         )
     return paths[number]
+
+
+def cells_of(notebook: Any, exercise: str) -> list[dict[str, Any]]:
+    """The cells of a notebook that hold the answer to an exercise."""
+    wanted = {"exercise": exercise, "role": "solution"}
+    return [cell for cell in notebook["cells"] if wanted.items() <= mark(cell).items()]
+
+
+def yours(module: bytes) -> set[str]:
+    """The learner's definitions in a module of my_vit, as its first lines name them."""
+    found = YOURS.search(module.decode("utf-8", "replace"))
+    return set(found[1].split(", ")) - {"nothing yet"} if found else set()
+
+
+def validate_notes(notes: Any) -> None:
+    """Raise ValueError for notes that nothing can be made of."""
+    if not isinstance(notes, dict):
+        raise ValueError(f"expected notes by exercise, got {reprlib.repr(notes)}")
+    for number, note in notes.items():
+        if not isinstance(note, dict):
+            raise ValueError(f"{number}: expected a note, got {reprlib.repr(note)}")
+        if number not in EXERCISES:
+            continue
+        module, names = EXERCISES[number].module, EXERCISES[number].names
+        own = note.get("own", {})
+        if note.get("module", module) != module or not isinstance(own, dict):
+            raise ValueError(f"{number}: expected {module!r}, got {reprlib.repr(note)}")
+        for name, text in own.items():
+            fit = name in names and isinstance(text, str)
+            if not fit or name not in defined_names(text):
+                raise ValueError(
+                    f"{number}: expected texts that define {', '.join(names)}, got "
+                    f"{reprlib.repr({name: text})}"
+                )
+
+
+def validate_memory(memory: Any) -> None:
+    """Raise ValueError for what `Workbook.memory` cannot be."""
+    kinds = {"form": str, "begin": int, "refused": dict, "made": dict}
+    inner = {"refused": int, "made": list}
+    if not isinstance(memory, dict):
+        raise ValueError(f"expected a table, got {reprlib.repr(memory)}")
+    for key in kinds.keys() & memory.keys():
+        value = memory[key]
+        parts = value.values() if isinstance(value, dict) else ()
+        fit = isinstance(value, kinds[key])
+        if not fit or not all(isinstance(it, inner[key]) for it in parts):
+            raise ValueError(f"{key}: expected another kind, got {reprlib.repr(value)}")
 
 
 def course_texts() -> Sources:
@@ -225,28 +432,21 @@ def module_text(text: str, own: Sources) -> bytes:
     return ORIGIN.sub(whose, transplant(text, own)).encode()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def tried(name: str, text: str) -> Iterator[ModuleType]:
+    """A module of my_vit with another text for a while; nothing is written."""
+    full, place = f"{PACKAGE}.{name}", f"<{PACKAGE}.{name}>"
+    linecache.cache[place] = len(text), None, text.splitlines(keepends=True), place
+    module, before = ModuleType(full), sys.modules.get(full)
+    module.__package__, module.__file__ = PACKAGE, place
+    sys.modules[full] = module
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
-        if path.suffix == ".py":  # the time of its compiled text may be the same
-            Path(cache_from_source(str(path))).unlink(missing_ok=True)
-    except OSError as error:
-        raise WorkbookError(
-            f"cannot write {path} ({error.strerror}): permit it or make room, "
-            "or name another folder"
-        ) from None
-
-
-def lay_aside(path: Path) -> str:
-    """Keep a copy of a module under the next free name; says which."""
-    numbers = (path.with_name(f"{path.name}.kept{n}") for n in itertools.count(1))
-    kept = next(other for other in numbers if not other.exists())
-    write(kept, path.read_bytes())
-    return f"Your own change of {path.name} is kept as {kept.name}."
+        exec(compile(text, place, "exec"), vars(module))
+        yield module
+    finally:
+        del sys.modules[full]
+        if before:
+            sys.modules[full] = before
 
 
 def forget() -> None:

@@ -1,0 +1,126 @@
+"""Files of which nothing is lost when two processes write, or when one is stopped."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.util import cache_from_source
+from pathlib import Path
+from typing import Any
+
+from . import CourseError
+
+LOCK = ".course-vit.lock"
+SECONDS = 150.0  # to wait for another process, which may be running a slow answer
+LARGEST = 10_000_000  # bytes of a file with notes
+
+
+class WorkbookError(CourseError):
+    """What a workbook cannot do."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time change a folder, which is made if it is missing.
+
+    The system releases the lock when its process ends, however it ends.
+    """
+    from filelock import FileLock, Timeout  # only a workbook needs it
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=SECONDS)
+    except Timeout:
+        raise WorkbookError(
+            f"another process has been changing {folder} for {SECONDS:.0f} s: wait for "
+            "it, or interrupt the check that is running in another notebook"
+        ) from None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    with lock:
+        yield
+
+
+def read_json(path: Path, validate: Callable[[Any], None]) -> Any:
+    """What a file says, `{}` if there is none; `validate` raises ValueError.
+
+    Raises WorkbookError, which names the file, and leaves the file as it is.
+    """
+    try:
+        if not path.exists():
+            return {}
+        if not path.is_file():
+            raise ValueError("it is not a file")
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        said = json.loads(path.read_bytes())
+        validate(said)
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        raise WorkbookError(
+            f"{path} cannot be read ({error}): correct it, or move it away and begin "
+            "a new one"
+        ) from None
+    return said
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; what a link leads to, not the link."""
+    path = Path(os.path.realpath(path))
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        if path.suffix == ".py":  # the time of its compiled text may be the same
+            Path(cache_from_source(str(path))).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> WorkbookError:
+    return WorkbookError(
+        f"cannot write {path} ({error.strerror}): permit it or make room, "
+        "or name another folder"
+    )
+
+
+def lay_aside(path: Path) -> str:
+    """Keep a copy of a file under the next free name; says which."""
+    stem, last = path.stem, path.suffix
+    if last != ".ipynb":  # only a notebook has to keep its ending
+        stem, last = path.name, ""
+    names = (path.with_name(f"{stem}.kept{n}{last}") for n in itertools.count(1))
+    try:
+        content = path.read_bytes()
+        kept = next(it for it in names if not it.exists() or it.read_bytes() == content)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    write(kept, content)
+    return f"{path.name} with your changes is kept as {kept.name}."
+
+
+def digest(path: Path, content: bytes | None = None) -> str:
+    """Letters that tell two texts apart, "" for what is not a file.
+
+    Of a notebook only the cells' texts and the course's marks count: Jupyter changes
+    the rest when it saves.
+    """
+    try:
+        if content is None:
+            content = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".ipynb":
+            cells = json.loads(content)["cells"]
+            texts = [(it["cell_type"], "".join(it["source"])) for it in cells]
+            marks = [it["metadata"].get("course_vit") for it in cells]
+            content = json.dumps([texts, marks]).encode()
+    except OSError:
+        content = b""
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # not a notebook: every byte counts
+    return sha256(content).hexdigest()[:16] if content else ""
