@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from . import CourseError, checks
-from .checks import EXERCISES, NotYet
+from .checks import EMPTY, EXERCISES, NotYet
+from .checks.watch import functions, tidy
 from .exercises import lessons
+from .provide import home, renew
+from .source import definitions
 from .transplant import CannotMove, Sources, source_for, transplant
 
-__all__ = ["NotYet", "Workbook", "WorkbookError", "check"]
+__all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
 COURSE = Path(__file__).parents[2]
 PACKAGE = "my_vit"
 NOTES = "progress.json"
+ASKED = {name: n for n, known in EXERCISES.items() for name in known.names}
 ORIGIN = re.compile(r"Printed from (\S+): edit there, then `make export`\.")
 
 
@@ -34,9 +38,14 @@ class WorkbookError(CourseError):
 
 
 class Verdict(str):
-    """What a learner reads when an answer is right; a notebook shows `text`."""
+    """What a learner reads of an answer; a notebook shows `text`."""
 
     text: str
+
+    def __new__(cls, said: str, *paragraphs: str) -> "Verdict":
+        verdict = super().__new__(cls, said)
+        verdict.text = "\n\n".join(filter(None, paragraphs))
+        return verdict
 
     def _repr_markdown_(self) -> str:
         return self.text
@@ -45,16 +54,86 @@ class Verdict(str):
 def check(exercise: str, answer: object) -> Verdict:
     """Judge an answer as `kit.checks.check`; a right one is noted and goes to my_vit.
 
-    Raises the same errors, and WorkbookError if the notes cannot be kept.
+    In a notebook of a workbook an empty blank is no error, so that *Run All* goes on.
+    The cell below the check defines what the exercise asks for.
+
+    Raises:
+        NotYet: If the answer is not right, or is still empty outside of a notebook.
+        ValueError: If there is no such exercise.
+        WorkbookError: If the notes cannot be kept.
     """
-    verdict = Verdict(checks.check(exercise, answer))
-    known, spec = EXERCISES[exercise], find_spec(PACKAGE)
-    said = ""
-    if spec and spec.origin:
-        said = Workbook(Path(spec.origin).parents[1]).take(exercise, answer)
-    parts = [f"**ok {exercise}** {known.title}", said, known.reason]
-    verdict.text = "\n\n".join(filter(None, parts))
-    return verdict
+    workbook, answer = find_workbook(), tidy(answer)
+    try:
+        if workbook and provided(exercise, answer):
+            raise NotYet(EMPTY, exercise=exercise)
+        said = checks.check(exercise, answer)
+    except NotYet as seen:
+        if workbook and seen.hint != EMPTY:
+            workbook.refused(exercise)
+        if workbook and seen.hint == EMPTY and in_a_notebook():
+            return left_open(exercise)
+        raise
+    known = EXERCISES[exercise]
+    ok = f"**ok {exercise}** {known.title}"
+    if not workbook:
+        return Verdict(said, ok, known.reason)
+    return Verdict(
+        said, ok, workbook.take(exercise, answer), known.reason, solution(exercise)
+    )
+
+
+def find_workbook() -> "Workbook | None":
+    """The workbook whose `my_vit` is imported here, if any is."""
+    spec = find_spec(PACKAGE)
+    return Workbook(Path(spec.origin).parents[1]) if spec and spec.origin else None
+
+
+def in_a_notebook() -> bool:
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
+def provided(exercise: str, answer: object) -> bool:
+    """Whether an answer is the course's own, which the cell below a check imports."""
+    known = EXERCISES.get(exercise)
+    return known is not None and any(
+        function.__code__.co_filename == str(home(known.module))
+        and function.__qualname__.partition(".")[0] in known.names
+        for function in functions(answer)
+    )
+
+
+def left_open(exercise: str) -> Verdict:
+    """What is said of a blank that is still empty."""
+    known = EXERCISES[exercise]
+    names = "` and `".join(known.names)
+    lent = f" The cells below use the course's `{names}`." if names else ""
+    open_ = f"**open {exercise}** {known.title}"
+    return Verdict(f"open {exercise}: {known.title}", f"{open_}: {EMPTY}.{lent}")
+
+
+def solution(exercise: str) -> str:
+    """The course's solution, folded, "" if the answer is a value or a letter."""
+    known = EXERCISES[exercise]
+    if not known.names:
+        return ""
+    text = definitions(course_texts()[known.module])
+    code = "\n\n".join(text[name] for name in known.names)
+    summary = "<details><summary>The course's solution</summary>"
+    return f"{summary}\n\n```python\n{code}```\n\n</details>"
+
+
+def still_open(number: int) -> Verdict:
+    """The exercises of a lesson that have not passed; its last cell shows them."""
+    workbook = find_workbook()
+    notes = workbook.notes() if workbook else {}
+    asked = [n for n in EXERCISES if lesson_of(n) == number]
+    rest = [f"- {n} {EXERCISES[n].title}" for n in asked if n not in notes]
+    if not rest:
+        return Verdict(
+            "nothing is open", f"**All {len(asked)} exercises have passed.**"
+        )
+    said = f"**{len(rest)} of {len(asked)} exercises are open in this lesson:**"
+    return Verdict(f"open: {len(rest)}", said, "\n".join(rest))
 
 
 @dataclass(frozen=True)
@@ -150,19 +229,24 @@ class Workbook:
         path = self.folder / PACKAGE / f"{known.module}.py"
         before = path.read_bytes() if path.exists() else module_text(text, own)
         kept = "" if before == module_text(text, own) else lay_aside(path)
-        write(path, module_text(text, own | new))
-        forget()
         try:
+            write(path, module_text(text, own | new))
+            run_again()
             inside = importlib.import_module(f"{PACKAGE}.{known.module}")
             moved = iter([getattr(inside, name) for name in new])
             again = tuple(next(moved) if callable(part) else part for part in parts)
             checks.check(exercise, again if len(again) > 1 else again[0])
-        except Exception as error:
+        except BaseException as error:
             write(path, before)
-            forget()
+            run_again()
+            if not isinstance(error, Exception):
+                raise  # Ctrl-C
             said = getattr(error, "hint", error)
             raise CannotMove(f"right here, but not inside a module ({said})") from None
         return new, kept
+
+    def refused(self, exercise: str) -> None:
+        """Count an answer that is not right."""
 
     def progress(self) -> list[str]:
         """A line for each lesson, and what comes next."""
@@ -205,23 +289,23 @@ def lesson(number: int) -> Path:
 
 
 def course_texts() -> Sources:
-    """The modules of my_vit as the course would write them."""
-    package = COURSE / "course_vit"
-    texts = {path.stem: path.read_text("utf-8") for path in package.glob("[!_]*.py")}
-    init = (package / "__init__.py").read_text("utf-8")
-    texts["__init__"] = init.replace("kit.models", "models")
-    models = (package / "kit" / "models.py").read_text("utf-8")
-    texts["models"] = models.replace("from ..", "from .")
-    solutions = (package / "kit" / "solutions.py").read_text("utf-8")
-    texts["exercises"] = solutions.replace("from course_vit.", "from .")
+    """The modules of my_vit as the course would write them, later lessons later."""
+    named = [path.stem[3:] for path in lessons(COURSE)]
+    paths = {name: home(name) for name in ("__init__", *named, "models", "exercises")}
+    texts = {n: path.read_text("utf-8") for n, path in paths.items() if path.exists()}
+    texts["__init__"] = texts["__init__"].replace("kit.models", "models")
+    texts["models"] = texts["models"].replace("from ..", "from .")
+    texts["exercises"] = texts["exercises"].replace("from course_vit.", "from .")
     return texts
 
 
 def module_text(text: str, own: Sources) -> bytes:
     """A module of my_vit; its first lines say whose it is."""
+    there = definitions(text).keys() - own.keys()
+    rest = {name: number for name, number in ASKED.items() if name in there}
     yours = ", ".join(own) or "nothing yet"
     whose = rf"Yours: {yours}. All else is the course's, from \1."
-    return ORIGIN.sub(whose, transplant(text, own)).encode()
+    return ORIGIN.sub(whose, transplant(text, own, rest)).encode()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -248,9 +332,9 @@ def lay_aside(path: Path) -> str:
     return f"Your own change of {path.name} is kept as {kept.name}."
 
 
-def forget() -> None:
-    """Let the next import of my_vit read it afresh."""
-    importlib.invalidate_caches()
-    for name in [*sys.modules]:
-        if name.partition(".")[0] == PACKAGE:
-            del sys.modules[name]
+def run_again() -> None:
+    """Run my_vit again; only what exercises ask for is replaced by new objects."""
+    texts = course_texts().items()
+    renew(
+        PACKAGE, {name: definitions(text).keys() - ASKED.keys() for name, text in texts}
+    )
