@@ -1,8 +1,6 @@
 """Where things stand in the house, for the tests that look after it."""
 
 import ast
-import importlib
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -35,11 +33,3 @@ def lines_that_count(tree):
 
 def lines(node):
     return set(range(node.lineno, node.end_lineno + 1))
-
-
-def forget():
-    """Let the next import of my_vit read it afresh, perhaps from a different folder."""
-    importlib.invalidate_caches()
-    for name in [*sys.modules]:
-        if name.partition(".")[0] == "my_vit":
-            del sys.modules[name]

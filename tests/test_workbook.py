@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 import torch
-from house import NOTEBOOKS, ROOT, forget
+from house import NOTEBOOKS, ROOT
 from safetensors.torch import save_file
 
 from course_vit import create_model
@@ -35,9 +35,9 @@ def mine(fresh, tmp_path, monkeypatch):
     folder = tmp_path / "workbook"
     shutil.copytree(fresh, folder)
     monkeypatch.syspath_prepend(folder)
-    forget()
+    workbook.forget()
     yield Workbook(folder)
-    forget()
+    workbook.forget()
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ def test_a_wrong_answer_leaves_no_trace(mine):
 
 
 def test_outside_a_workbook_a_check_is_a_check():
-    forget()
+    workbook.forget()
     assert workbook.check("2.1", "B") == "ok 2.1: Shuffle the tokens"
 
 
@@ -431,6 +431,6 @@ def test_a_module_is_read_afresh_though_size_and_second_are_the_same(mine, monke
     for value in (1, 2):
         workbook.write(module, f"answer = {value}\n".encode())
         os.utime(module, (0, 0))
-        forget()
+        workbook.forget()
         assert importlib.import_module("my_vit.exercises").answer == value
     assert (module.parent / "__pycache__").exists()

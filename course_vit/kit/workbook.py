@@ -20,7 +20,7 @@ from . import CourseError, checks
 from .checks import EMPTY, EXERCISES, NotYet
 from .checks.watch import functions, tidy
 from .exercises import lessons
-from .provide import home, renew
+from .provide import home
 from .source import definitions
 from .transplant import CannotMove, Sources, source_for, transplant
 
@@ -229,18 +229,16 @@ class Workbook:
         path = self.folder / PACKAGE / f"{known.module}.py"
         before = path.read_bytes() if path.exists() else module_text(text, own)
         kept = "" if before == module_text(text, own) else lay_aside(path)
+        write(path, module_text(text, own | new))
+        forget()
         try:
-            write(path, module_text(text, own | new))
-            run_again()
             inside = importlib.import_module(f"{PACKAGE}.{known.module}")
             moved = iter([getattr(inside, name) for name in new])
             again = tuple(next(moved) if callable(part) else part for part in parts)
             checks.check(exercise, again if len(again) > 1 else again[0])
-        except BaseException as error:
+        except Exception as error:
             write(path, before)
-            run_again()
-            if not isinstance(error, Exception):
-                raise  # Ctrl-C
+            forget()
             said = getattr(error, "hint", error)
             raise CannotMove(f"right here, but not inside a module ({said})") from None
         return new, kept
@@ -289,13 +287,15 @@ def lesson(number: int) -> Path:
 
 
 def course_texts() -> Sources:
-    """The modules of my_vit as the course would write them, later lessons later."""
-    named = [path.stem[3:] for path in lessons(COURSE)]
-    paths = {name: home(name) for name in ("__init__", *named, "models", "exercises")}
-    texts = {n: path.read_text("utf-8") for n, path in paths.items() if path.exists()}
-    texts["__init__"] = texts["__init__"].replace("kit.models", "models")
-    texts["models"] = texts["models"].replace("from ..", "from .")
-    texts["exercises"] = texts["exercises"].replace("from course_vit.", "from .")
+    """The modules of my_vit as the course would write them."""
+    package = COURSE / "course_vit"
+    texts = {path.stem: path.read_text("utf-8") for path in package.glob("[!_]*.py")}
+    init = (package / "__init__.py").read_text("utf-8")
+    texts["__init__"] = init.replace("kit.models", "models")
+    models = (package / "kit" / "models.py").read_text("utf-8")
+    texts["models"] = models.replace("from ..", "from .")
+    solutions = (package / "kit" / "solutions.py").read_text("utf-8")
+    texts["exercises"] = solutions.replace("from course_vit.", "from .")
     return texts
 
 
@@ -332,9 +332,9 @@ def lay_aside(path: Path) -> str:
     return f"Your own change of {path.name} is kept as {kept.name}."
 
 
-def run_again() -> None:
-    """Run my_vit again; only what exercises ask for is replaced by new objects."""
-    texts = course_texts().items()
-    renew(
-        PACKAGE, {name: definitions(text).keys() - ASKED.keys() for name, text in texts}
-    )
+def forget() -> None:
+    """Let the next import of my_vit read it afresh."""
+    importlib.invalidate_caches()
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == PACKAGE:
+            del sys.modules[name]
