@@ -151,11 +151,40 @@ def endless_whatever_happens(*_):
             continue
 
 
-@pytest.mark.parametrize("answer", [endless, endless_whatever_happens])
+def endless_in_a_try(*_):
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            continue
+
+
+@pytest.mark.parametrize(
+    "answer", [endless, endless_whatever_happens, endless_in_a_try]
+)
 def test_an_answer_that_never_ends_is_stopped(answer, monkeypatch):
     monkeypatch.setattr(checks, "SECONDS", 0.2)
     assert "no answer after 0 s" in refusal("1.2", answer).hint
     time.sleep(0.3)  # and no late interruption hits what comes next
+
+
+def interrupts(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_check_that_is_stopped_shows_no_line_of_the_judge():
+    with pytest.raises(KeyboardInterrupt, match="you stopped the check of 1.2") as seen:
+        check("1.2", interrupts)
+    assert [entry.name for entry in seen.traceback][1:] == ["check"]
+
+
+def test_an_answer_that_ends_the_program_is_refused():
+    assert "your answer raised SystemExit" in refusal("1.2", lambda *_: exit()).hint
+
+
+def test_a_pair_with_a_blank_in_a_list_is_empty():
+    assert "the blank is still empty" in refusal("12.1", [..., stub]).hint
 
 
 UNSOUND = {

@@ -23,7 +23,8 @@ def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
     """A lesson in another form, to be worked in beside `my_vit`.
 
     `blanks`: every answer is left out, and a cell after its check goes on with what
-    `my_vit` has. `live`: the same blanks, each followed by its folded answer.
+    `my_vit` has. No check stops *Run All*, and the last cell lists what is still open.
+    `live`: the same blanks, each followed by its folded answer.
     `solved`: the lesson as it is. Raises ValueError for any other form.
     """
     if form not in FORMS:
@@ -44,7 +45,10 @@ def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
         if form != "blanks" or role not in ("solution", "reason"):
             made.cells.append(cell)
         if form == "blanks" and role == "check":
+            cell.metadata["tags"] = ["raises-exception"]  # JupyterLab then goes on
             made.cells += go_on(mark(cell)["exercise"], f"{solution_id}-go-on")
+    if form == "blanks" and (asked := [*filter(None, map(mark, lesson.cells))]):
+        made.cells.append(list_open(asked[0]["exercise"]))
     return made
 
 
@@ -64,6 +68,14 @@ def go_on(exercise: str, cell_id: str) -> list[NotebookNode]:
     source = f"{said}\nfrom my_vit.{EXERCISES[exercise].module} import {names}"
     mark = {"course_vit": {"role": "go on"}}
     return [new_code_cell(source, id=cell_id, metadata=mark)]
+
+
+def list_open(exercise: str) -> NotebookNode:
+    """The last cell, which lists the exercises of the lesson that are still open."""
+    number = exercise.partition(".")[0]
+    source = f"from course_vit.kit.workbook import still_open\n\nstill_open({number})"
+    mark = {"course_vit": {"role": "still open"}}
+    return new_code_cell(source, id="still-open", metadata=mark)
 
 
 def leave_blank(source: str, names: Collection[str]) -> str:

@@ -23,18 +23,21 @@ from types import ModuleType
 from typing import Any
 
 from . import checks
-from .checks import EXERCISES, NotYet
+from .checks import EMPTY, EXERCISES, NotYet
+from .checks.watch import functions, tidy
 from .exercises import lessons, mark
-from .source import defined_names
+from .provide import home
+from .source import defined_names, definitions
 from .storage import WorkbookError, digest, lay_aside, locked, read_json, write
 from .transplant import CannotMove, Sources, source_for, transplant
 
-__all__ = ["NotYet", "Workbook", "WorkbookError", "check"]
+__all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
 COURSE = Path(__file__).parents[2]
 PACKAGE = "my_vit"
 NOTES, MEMORY = "progress.json", ".course-vit.json"
 Notes = dict[str, dict[str, Any]]
+ASKED = {name: n for n, known in EXERCISES.items() for name in known.names}
 SAID = {
     "renewed": "renewed, because the course has changed and you had not touched them",
     "kept": "kept as they are, with your work",
@@ -47,9 +50,14 @@ ORIGIN = re.compile(r"Printed from (\S+): edit there, then `make export`\.")
 
 
 class Verdict(str):
-    """What a learner reads when an answer is right; a notebook shows `text`."""
+    """What a learner reads of an answer; a notebook shows `text`."""
 
     text: str
+
+    def __new__(cls, said: str, *paragraphs: str) -> "Verdict":
+        verdict = super().__new__(cls, said)
+        verdict.text = "\n\n".join(filter(None, paragraphs))
+        return verdict
 
     def _repr_markdown_(self) -> str:
         return self.text
@@ -58,16 +66,86 @@ class Verdict(str):
 def check(exercise: str, answer: object) -> Verdict:
     """Judge an answer as `kit.checks.check`; a right one is noted and goes to my_vit.
 
-    Raises the same errors, and WorkbookError if the notes cannot be kept.
+    In a notebook of a workbook an empty blank is no error, so that *Run All* goes on.
+    The cell below the check defines what the exercise asks for.
+
+    Raises:
+        NotYet: If the answer is not right, or is still empty outside of a notebook.
+        ValueError: If there is no such exercise.
+        WorkbookError: If the notes cannot be kept.
     """
-    verdict = Verdict(checks.check(exercise, answer))
-    known, spec = EXERCISES[exercise], find_spec(PACKAGE)
-    said = ""
-    if spec and spec.origin:
-        said = Workbook(Path(spec.origin).parents[1]).take(exercise, answer)
-    parts = [f"**ok {exercise}** {known.title}", said, known.reason]
-    verdict.text = "\n\n".join(filter(None, parts))
-    return verdict
+    workbook, answer = find_workbook(), tidy(answer)
+    try:
+        if workbook and provided(exercise, answer):
+            raise NotYet(EMPTY, exercise=exercise)
+        said = checks.check(exercise, answer)
+    except NotYet as seen:
+        if workbook and seen.hint != EMPTY:
+            workbook.refused(exercise)
+        if workbook and seen.hint == EMPTY and in_a_notebook():
+            return left_open(exercise)
+        raise
+    known = EXERCISES[exercise]
+    ok = f"**ok {exercise}** {known.title}"
+    if not workbook:
+        return Verdict(said, ok, known.reason)
+    return Verdict(
+        said, ok, workbook.take(exercise, answer), known.reason, solution(exercise)
+    )
+
+
+def find_workbook() -> "Workbook | None":
+    """The workbook whose `my_vit` is imported here, if any is."""
+    spec = find_spec(PACKAGE)
+    return Workbook(Path(spec.origin).parents[1]) if spec and spec.origin else None
+
+
+def in_a_notebook() -> bool:
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
+def provided(exercise: str, answer: object) -> bool:
+    """Whether an answer is the course's own, which the cell below a check imports."""
+    known = EXERCISES.get(exercise)
+    return known is not None and any(
+        function.__code__.co_filename == str(home(known.module))
+        and function.__qualname__.partition(".")[0] in known.names
+        for function in functions(answer)
+    )
+
+
+def left_open(exercise: str) -> Verdict:
+    """What is said of a blank that is still empty."""
+    known = EXERCISES[exercise]
+    names = "` and `".join(known.names)
+    lent = f" The cells below use the course's `{names}`." if names else ""
+    open_ = f"**open {exercise}** {known.title}"
+    return Verdict(f"open {exercise}: {known.title}", f"{open_}: {EMPTY}.{lent}")
+
+
+def solution(exercise: str) -> str:
+    """The course's solution, folded, "" if the answer is a value or a letter."""
+    known = EXERCISES[exercise]
+    if not known.names:
+        return ""
+    text = definitions(course_texts()[known.module])
+    code = "\n\n".join(text[name] for name in known.names)
+    summary = "<details><summary>The course's solution</summary>"
+    return f"{summary}\n\n```python\n{code}```\n\n</details>"
+
+
+def still_open(number: int) -> Verdict:
+    """The exercises of a lesson that have not passed; its last cell shows them."""
+    workbook = find_workbook()
+    notes = workbook.notes() if workbook else {}
+    asked = [n for n in EXERCISES if lesson_of(n) == number]
+    rest = [f"- {n} {EXERCISES[n].title}" for n in asked if n not in notes]
+    if not rest:
+        return Verdict(
+            "nothing is open", f"**All {len(asked)} exercises have passed.**"
+        )
+    said = f"**{len(rest)} of {len(asked)} exercises are open in this lesson:**"
+    return Verdict(f"open: {len(rest)}", said, "\n".join(rest))
 
 
 @dataclass(frozen=True)
@@ -427,9 +505,11 @@ def course_texts() -> Sources:
 
 def module_text(text: str, own: Sources) -> bytes:
     """A module of my_vit; its first lines say whose it is."""
+    there = definitions(text).keys() - own.keys()
+    rest = {name: number for name, number in ASKED.items() if name in there}
     yours = ", ".join(own) or "nothing yet"
     whose = rf"Yours: {yours}. All else is the course's, from \1."
-    return ORIGIN.sub(whose, transplant(text, own)).encode()
+    return ORIGIN.sub(whose, transplant(text, own, rest)).encode()
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from ..source import text_around
 from .judge import JUDGES, Judge, NotYet
-from .watch import NoAnswer, Unsound, blank_left, time_limit, where
+from .watch import NoAnswer, Unsound, blank_left, functions, in_time, tidy, where
 
 __all__ = ["EXERCISES", "Exercise", "NotYet", "check", "judge_of"]
 
@@ -61,21 +62,24 @@ def check(exercise: str, answer: Any) -> str:
         raise ValueError(
             f"there is no exercise {exercise!r}, choose from {list(EXERCISES)}"
         )
-    judge = judge_of(exercise)
-    mistake = None
+    judge, answer, mistake = judge_of(exercise), tidy(answer), None
+    for function in functions(answer):
+        text_around(function)  # tracebacks find it from here on
     try:
-        parts = answer if isinstance(answer, tuple) else (answer,)
+        parts = answer if isinstance(answer, list | tuple) else (answer,)
         if any(part is ... for part in parts):
             raise NotYet(EMPTY)
-        with time_limit(SECONDS), torch.random.fork_rng(devices=[]):
-            judge(answer)
+        with torch.random.fork_rng(devices=[]):
+            in_time(SECONDS, judge, answer)
     except NotYet as seen:
         mistake, hint = seen.mistake, seen.hint
     except Unsound as seen:
         hint = str(seen)
     except NoAnswer:
         hint = f"no answer after {SECONDS:.0f} s: does a loop end?"
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"you stopped the check of {exercise}") from None
+    except (Exception, SystemExit) as error:
         bare = isinstance(error, NotImplementedError) and not error.args
         hint = EMPTY if bare else where(error, answer)
     else:

@@ -3,11 +3,12 @@
 import ast
 import ctypes
 import inspect
+import sys
 import textwrap
 import threading
+import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, ValuesView
 from functools import wraps
 from typing import Any
 
@@ -23,27 +24,49 @@ class NoAnswer(BaseException):
     """The time is over. No `except Exception` of an answer may catch it."""
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise NoAnswer in this thread when the time is over, wherever it runs Python."""
-    thread, over = ctypes.c_ulong(threading.get_ident()), threading.Lock()
-    done = False
+def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
+    """Judge an answer, but not longer than this, wherever it runs Python.
+
+    When the time is over, NoAnswer is raised in this thread again and again, from one
+    bytecode to the next, because an answer may catch all that is raised inside a `try`.
+
+    Raises:
+        NoAnswer: If the time is over.
+    """
+    thread, judged = ctypes.c_ulong(threading.get_ident()), list[bool]()
+    turn, patience = threading.Lock(), sys.getswitchinterval()
+    throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def interrupt() -> None:
-        with over:
-            if not done:
-                error = ctypes.py_object(NoAnswer)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+        sys.setswitchinterval(1e-6)
+        while not judged:
+            with turn:
+                if not judged:
+                    throw(thread, ctypes.py_object(NoAnswer))
+            time.sleep(1e-4)
+        sys.setswitchinterval(patience)
 
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        judge(answer)
     finally:
-        with over:
-            done = True
+        judged.append(True)  # one step, which nothing that is thrown can prevent
+        with turn:
+            throw(thread, None)  # takes back what has not arrived
         timer.cancel()
+
+
+def tidy(answer: Any) -> Any:
+    """Words and code in any order and container as a tuple, words first.
+
+    An answer without code, or of nothing else, is returned as it is.
+    """
+    parts = answer.values() if isinstance(answer, dict) else answer
+    if isinstance(parts, list | tuple | ValuesView) and any(map(callable, parts)):
+        return tuple(sorted(parts, key=callable))
+    return answer
 
 
 def watched(answer: Any) -> Any:
@@ -126,7 +149,7 @@ def sound(given: Any, before: list[Tensor], out: Any) -> None:
             )
 
 
-def where(error: Exception, answer: Any) -> str:
+def where(error: BaseException, answer: Any) -> str:
     """An error in words, with the learner's own line if it was raised there."""
     said = f"{type(error).__name__}: {error}"
     if not functions(answer):
