@@ -457,9 +457,9 @@ def forget() -> None:
     for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] == PACKAGE:
             for kind in vars(module).values():
-                if isinstance(kind, type) and kind.__module__ == name:
-                    if issubclass(kind, nn.Module):
-                        save_by_name(kind)
+                own = getattr(kind, "__module__", "") == name
+                if own and isinstance(kind, type) and issubclass(kind, nn.Module):
+                    save_by_name(kind)
             del sys.modules[name]
 
 
@@ -472,9 +472,8 @@ def save_by_name(kind: Any) -> None:
     def reduce(model: nn.Module, protocol: int) -> tuple[Any, ...]:
         own = type(model)
         now = getattr(importlib.import_module(own.__module__), own.__qualname__, own)
-        state: Any = object.__reduce_ex__(model, protocol)
-        make, given, *state = state
-        return make, tuple(now if it is own else it for it in given), *state
+        parts: Any = object.__reduce_ex__(model, 2)
+        return object.__new__, (now,), *parts[2:]
 
     def copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         made = memo[id(model)] = object.__new__(type(model))
