@@ -1,10 +1,11 @@
 """The workbook: made once, never overwritten; what passes becomes the learner's own."""
 
+import copy
 import importlib
 import json
 import os
+import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -334,13 +335,17 @@ def test_ctrl_c_is_one_line(mine, monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted: run the command again, it goes on\n"
 
 
-def test_ctrl_c_while_torch_is_imported_is_one_line(mine):
-    command = [sys.executable, "-X", "importtime", "-m", "course_vit", "progress"]
-    with subprocess.Popen(command, cwd=mine.folder, stderr=-1, text=True) as process:
-        next(line for line in process.stderr if line.endswith("torch.version\n"))
-        process.send_signal(signal.SIGINT)
-        *_, last = process.stderr
-    assert (process.returncode, last[:12]) == (130, "interrupted:")
+def test_ctrl_c_during_an_import_reaches_no_code_that_cannot_bear_it():
+    code = """
+import signal
+from contextlib import suppress
+from course_vit.kit.cli import ending_at_once
+with ending_at_once(), suppress(KeyboardInterrupt):
+    signal.raise_signal(signal.SIGINT)
+"""
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr[:12]) == (130, "interrupted:")
 
 
 # Empty an exercise again
@@ -442,6 +447,22 @@ def test_a_passed_layer_runs_inside_the_learners_vision_transformer(mine, cell):
     text = (mine.folder / "my_vit" / "multi_head_attention.py").read_text()
     assert "Yours: MultiHeadAttention." in text
     assert mine.own()["multi_head_attention"].keys() == {"MultiHeadAttention"}
+
+
+def test_a_model_made_before_a_pass_can_be_saved_and_copied(mine, cell):
+    my_vit = importlib.import_module("my_vit")
+    sizes = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 12}
+    model = my_vit.VisionTransformer(**sizes, depth=1, num_heads=3).eval()
+    before = type(model.blocks[0].attn)
+    workbook.check("4.2", cell(COUNTED)["MultiHeadAttention"])
+    loaded = pickle.loads(pickle.dumps(model))
+    now = importlib.import_module("my_vit.multi_head_attention").MultiHeadAttention
+    assert type(loaded.blocks[0].attn) is now is not before
+    weights = model.state_dict()
+    assert all(torch.equal(weights[k], w) for k, w in loaded.state_dict().items())
+    copied, images = copy.deepcopy(model), torch.randn(1, 1, 8, 8)
+    assert type(copied.blocks[0].attn) is before
+    assert torch.equal(copied(images), model(images))
 
 
 def test_published_weights_go_into_the_learners_own_model(mine, cell, tmp_path):

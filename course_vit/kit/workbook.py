@@ -15,12 +15,15 @@ import reprlib
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
 from typing import Any
+
+from torch import nn
 
 from . import checks
 from .checks import EMPTY, EXERCISES, NotYet
@@ -530,8 +533,32 @@ def tried(name: str, text: str) -> Iterator[ModuleType]:
 
 
 def forget() -> None:
-    """Let the next import of my_vit read it afresh."""
+    """Let the next import of my_vit read it afresh; its models can still be saved."""
     importlib.invalidate_caches()
-    for name in [*sys.modules]:
+    for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] == PACKAGE:
+            for kind in vars(module).values():
+                own = getattr(kind, "__module__", "") == name
+                if own and isinstance(kind, type) and issubclass(kind, nn.Module):
+                    save_by_name(kind)
             del sys.modules[name]
+
+
+def save_by_name(kind: Any) -> None:
+    """Save models of a class that is replaced as models of the class that replaces it.
+
+    A deep copy keeps the old class.
+    """
+
+    def reduce(model: nn.Module, protocol: int) -> tuple[Any, ...]:
+        own = type(model)
+        now = getattr(importlib.import_module(own.__module__), own.__qualname__, own)
+        parts: Any = object.__reduce_ex__(model, 2)
+        return object.__new__, (now,), *parts[2:]
+
+    def copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+        made = memo[id(model)] = object.__new__(type(model))
+        vars(made).update(deepcopy(vars(model), memo))
+        return made
+
+    kind.__reduce_ex__, kind.__deepcopy__ = reduce, copy
