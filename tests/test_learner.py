@@ -64,9 +64,9 @@ def run(workbook):
         yield run
 
 
-def needed(cells):
-    """The exercises of a lesson, and the cells that define what these cells use."""
-    names, found = set(), []
+def needed(cells, solutions):
+    """The exercises of a lesson, and the cells that define what they or answers use."""
+    names, found = set().union(*map(missing_names, solutions)), []
     for cell in reversed(cells):
         role = cell.metadata.get("course_vit", {}).get("role")
         if role or defined_names(cell.source) & names:
@@ -100,7 +100,8 @@ def test_a_learner_works_through_the_lesson(workbook, run, path):
         if mark(cell).get("role") == "solution"
     }
     notebook = nbformat.read(workbook / path.name, as_version=4)
-    cells = needed([cell for cell in notebook.cells if cell.cell_type == "code"])
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = needed(code, solutions.values())
     run("%reset -f")
     for cell in cells:
         outputs = well(run(cell.source))

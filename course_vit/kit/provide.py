@@ -29,7 +29,7 @@ def provide(name: str, namespace: dict[str, Any]) -> Any:
 
 
 def home(module: str) -> Path:
-    """The file of the course with the definitions that a module of `my_vit` asks for."""
+    """The file of the course with the definitions that a module of `my_vit` has."""
     return PACKAGE / ("kit/solutions.py" if module == "exercises" else f"{module}.py")
 
 
