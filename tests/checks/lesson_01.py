@@ -1,5 +1,6 @@
 """Lesson 01: right answers in other styles, mistakes in other forms."""
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import nn
@@ -40,7 +41,8 @@ def by_permute(images, ph, pw):
 
 def by_convolution(images, ph, pw, dtype=None):
     size = images.shape[1] * ph * pw
-    kernels = torch.eye(size, dtype=dtype or images.dtype).reshape(size, -1, ph, pw)
+    kernels = torch.eye(size, dtype=dtype or images.dtype, device=images.device)
+    kernels = kernels.reshape(size, -1, ph, pw)
     return F.conv2d(images, kernels, stride=(ph, pw)).flatten(2).mT
 
 
@@ -76,13 +78,64 @@ def with_a_random_bias(conv):
     return layer
 
 
+def by_loading(conv):
+    layer = nn.Linear(conv.weight[0].numel(), conv.out_channels)
+    layer.load_state_dict({"weight": conv.weight.flatten(1), "bias": conv.bias})
+    return layer
+
+
+def with_other_sizes(conv):
+    """The layer says that it is larger than it is."""
+    layer = nn.Linear(3 * 16 * 16, conv.out_channels)
+    layer.weight, layer.bias = linear(conv).weight, linear(conv).bias
+    return layer
+
+
+def with_fixed(*rows):
+    """Numbers in place of names."""
+
+    def answer(conv):
+        layer = linear(conv)
+        layer.weight = nn.Parameter(conv.weight.detach().reshape(rows))
+        return layer
+
+    return answer
+
+
+def emptying(conv):
+    """The convolution is 0 afterwards."""
+    layer = linear(conv)
+    nn.init.zeros_(conv.weight)
+    return layer
+
+
+def filled(images, ph, pw):
+    """By loop, into a table that is made on the CPU."""
+    patches = by_loop(images, ph, pw)
+    table = torch.zeros(patches.shape, dtype=images.dtype)
+    for i in range(table.shape[1]):
+        table[:, i] = patches[:, i]
+    return table
+
+
 RIGHT = {
-    "1.1": [[(224 // 16) ** 2, 3 * 16**2]],
+    "1.1": [
+        [(224 // 16) ** 2, 3 * 16**2],
+        {"tokens": 196, "numbers": 768},
+        torch.tensor([196, 768]),
+        (np.int64(196), np.float64(768)),
+        torch.Size([196, 768]),
+        "196, 768",
+    ],
     "1.2": [refusing(by) for by in (by_loop, by_unfold, by_permute, by_convolution)],
-    "1.3": [as_linear_by_copy, as_linear_by_asking],
+    "1.3": [as_linear_by_copy, as_linear_by_asking, by_loading],
 }
 WRONG = {
-    "1.1": [((195, 768), "then square"), ((196, 14), "times channels")],
+    "1.1": [
+        ((195, 768), "then square"),
+        ((196, 14), "times channels"),
+        ((196, 768, 3), "2 values are asked for"),
+    ],
     "1.2": [
         (refusing(by_windows), "channels-stay-in-front"),
         (lambda images, size: F.unfold(images, size, stride=size), "tokens-last"),
@@ -117,6 +170,8 @@ WRONG = {
             lambda x, size: patchify(x if x.ndim == 4 else x[None], size),
             r"image \(3, 8, 16\), without the axis of the batch, should raise Value",
         ),
+        (lambda x, size: patchify(x.detach(), size), "back to the input raised Run"),
+        (refusing(filled), "on another device .* raised NotImpl"),
     ],
     "1.3": [
         (lambda conv: conv.weight, "layer-left-as-it-was"),
@@ -130,5 +185,9 @@ WRONG = {
             lambda conv: nn.Linear(3 * 8, 7).requires_grad_(False),
             "weights-left-random",
         ),
+        (with_other_sizes, r"are \(768, 7\), not \(24, 7\): with which sizes"),
+        (emptying, "afterwards the convolution gives other numbers"),
+        (with_fixed(7, -1), "tokens of width 5 in place of 7 raised"),
+        (with_fixed(-1, 24), "2 channels in place of 3 raised"),
     ],
 }

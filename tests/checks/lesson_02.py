@@ -3,6 +3,7 @@
 import math
 from math import isqrt
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -65,6 +66,18 @@ def loop_over_columns(exponent):
     return table
 
 
+def exponents(exponent, turn=1.0):
+    """The table, but its exponents are another function of columns and width."""
+
+    def answer(num_positions, dim):
+        sinusoid_encoding(num_positions, dim)
+        position, column = torch.arange(num_positions).double(), torch.arange(dim)
+        angle = turn * position[:, None] / 10_000 ** exponent(column, dim)
+        return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+
+    return answer
+
+
 def stretch_by_permute(position, side):
     prefix, grid = position.split([1, position.shape[1] - 1], dim=1)
     old = isqrt(grid.shape[1])
@@ -93,8 +106,17 @@ def stretch_all_rows(position, side):
 RIGHT = {
     "2.1": ["b"],
     "2.2": [waves(), by_loop, by_slices, by_turning],
-    "2.3": [[32.0, 32.0, torch.tensor(True)]],
-    "2.4": [("Right", "across", "below ")],
+    "2.3": [
+        [32.0, 32.0, torch.tensor(True)],
+        (np.float64(32), 32, np.bool_(True)),
+        {"length_0": 32, "length_150": 32, "same": "True"},
+        torch.tensor([32.0, 32.0, 1.0]),
+    ],
+    "2.4": [
+        ("Right", "across", "below "),
+        "right, across, below",
+        "right > ACROSS > below",
+    ],
     "2.5": [stretch_by_permute, stretch_by_columns],
 }
 WRONG = {
@@ -102,7 +124,27 @@ WRONG = {
     "2.2": [
         (lambda n, dim: waves()(n + 1, dim), r"got \(51, 64\)"),
         (loop_over_columns(lambda j: j), "one-clock-per-column"),
-        (waves(lambda j: (j - j % 2).clamp(4)), "some columns differ"),
+        (waves(lambda j: (j - j % 2).clamp(max=50)), "slowest-clock-off"),
+        (
+            loop_over_columns(lambda j: (j - j % 2) * (1 + (j in (20, 21)) / 50)),
+            "some columns differ",
+        ),
+        (exponents(lambda j, dim: (j - j % 2) / dim), "exponent-in-float32"),
+        (exponents(lambda j, dim: -(j - j % 2).double() / dim), "position-multiplied"),
+        (
+            exponents(lambda j, dim: (j - j % 2).double() / dim, math.pi),
+            "first-clock-off",
+        ),
+        (waves(base=500.0), "other-base"),
+        (
+            exponents(lambda j, dim: (j - j % 2).double() / 64),
+            "off by up to .* for 600",
+        ),
+        (
+            exponents(lambda j, dim: (j - j % 2).double() / max(dim - dim % 2, 1)),
+            "do the exponents still divide by 7",
+        ),
+        (lambda n, dim: waves()(n, dim) + dim % 2 * 1e-5, "even widths are right"),
         (lambda n, dim: waves()(n, dim).half(), r"got torch\.float16"),
         (
             lambda n, dim: F.pad(waves()(n, max(dim - dim % 2, 2)), (0, dim % 2)),
@@ -131,6 +173,7 @@ WRONG = {
         (stretch_all_rows, "class-token-changed"),
         (lambda table, side: table, r"expected shape \(1, 37, 5\)"),
         (stretch(mode="nearest"), "other-interpolation"),
+        (stretch(mode="bicubic", align_corners=True), "other-interpolation"),
         (lambda table, side: stretch()(table, 6), "for 61 x 61 places 36 rows"),
     ],
 }

@@ -2,6 +2,7 @@
 
 from math import inf, sqrt
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -83,6 +84,11 @@ def rows_in_a_list(q, k, mask=None):
     return refusing(weights(), but="look")(q, k, mask)
 
 
+def on_the_cpu(q, k, mask=None):
+    weights = attention_weights(q, k, mask)
+    return weights * torch.ones(weights.shape[-1], dtype=weights.dtype)
+
+
 def masked(rule):
     return weights(masked=rule)
 
@@ -112,15 +118,15 @@ def by_torch_refusing(q, k, v, mask=None):
 N = 3136
 RIGHT = {
     "3.1": [look_by_loop, lambda x: (x @ x.T).softmax(dim=1)],
-    "3.2": [scaled_query],
-    "3.3": [(0.15, 37.5), [0.155, 39.3]],
+    "3.2": [scaled_query, lambda q, k: over_keys(q @ k.mT / np.sqrt(q.shape[-1]))],
+    "3.3": [(0.15, 37.5), [0.155, 39.3], np.array([0.15, 37.5]), ("0.15", "37.5")],
     "3.4": [
         refusing(by_exp),
         refusing(by_adding),
         refusing(lambda q, k, m: by_torch(q, k, identity(k), m)),
     ],
     "3.5": [by_einsum, by_loop, by_torch_refusing],
-    "3.6": [[3136, 1, 9.834496e6]],
+    "3.6": [[3136, 1, 9.834496e6], np.array([N, 1, N * N])],
 }
 WRONG = {
     "3.1": [
@@ -129,6 +135,8 @@ WRONG = {
         (looks(lambda scores: over_keys(scores / 2)), "not the softmax of x"),
         (lambda x: over_keys(x @ x.T)[0], r"not a table \(5,\)"),
         (lambda x: (x.T @ x).softmax(dim=-1), "numbers-look-at-numbers"),
+        (lambda x: over_keys(x[:5] @ x[:5].T), r"7 tokens .* \(7, 7\), got \(5, 5\)"),
+        (lambda x: over_keys(x[:, :3] @ x[:, :3].T), "7 tokens of width 4"),
     ],
     "3.2": [
         (lambda q, k: over_keys(q @ k.mT) / 512**0.5, "scale-after-softmax"),
@@ -137,6 +145,7 @@ WRONG = {
         (weights(lambda q, k: q.shape[-1] * 1.1), "which power of e"),
         (lambda q, k: (q @ k.mT).exp(), "what must a row sum to"),
         (lambda q, k: weights()(q, k).mT, "expected weights"),
+        (weights(lambda q, k: q.shape[1] * q.shape[-1] / 8), "4 images and 3 heads"),
     ],
     "3.3": [
         ((0.037, 9.4), "entries-not-bytes"),
@@ -171,6 +180,8 @@ WRONG = {
         ),
         (rounded, "with float64 .* later digits lost.* by up to .*e-0"),
         (refusing(overflowing), "a hundred million .* holds nan"),
+        (lambda q, k, m=None: attention_weights(q, k.detach(), m), "what `backward`"),
+        (on_the_cpu, "on another device .* raised RuntimeError"),
     ],
     "3.5": [
         (mixing(weights(softmax=over_queries_by_hand)), "softmax-over-queries"),
@@ -183,6 +194,7 @@ WRONG = {
         (mixing(of_four_axes), "but 0 axes in front, .* raised RuntimeError"),
         (mixing(rounded), "with float64 .* later digits lost"),
         (mixing(refusing(overflowing)), "a hundred million .* holds nan"),
+        (lambda q, k, v, m=None: by_einsum(q, k, v.detach(), m), "back to the values"),
     ],
     "3.6": [
         ((56, 1, N * N), "mixes in one token"),

@@ -1,5 +1,6 @@
 """Lesson 04: right answers in other styles, mistakes in other forms."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -83,6 +84,29 @@ class ProbabilityAlone(MultiHeadAttention):
         return self.proj_drop(self.proj(merged(mix(*self.split_heads(x), drop=drop))))
 
 
+class LeavesEval(HeadByHead):
+    def forward(self, x):
+        out = super().forward(x)
+        self.proj_drop.eval()
+        return out
+
+
+class MeanOfTheMaps(InTorchWords):
+    def attention_map(self, x):
+        return super().attention_map(x).mean(dim=1)
+
+
+class DetachesQueries(InTorchWords):
+    def split_heads(self, x):
+        q, k, v = super().split_heads(x)
+        return q.detach(), k, v
+
+
+class OnTheCpu(InTorchWords):
+    def forward(self, x):
+        return super().forward(x) * torch.ones(self.dim, dtype=x.dtype)
+
+
 def ends(rule):
     """The layer, but its middle is another function of itself, q, k and v."""
     return forwards(lambda layer, *qkv: layer.proj_drop(layer.proj(rule(layer, *qkv))))
@@ -96,10 +120,10 @@ def small_survivors(layer, *qkv):
 # 4.4 A colleague's layer
 
 
-def colleague(*order, merge=merged, mix=F.scaled_dot_product_attention):
-    def repaired(layer, x):
+def colleague(*order, merge=merged, mix=F.scaled_dot_product_attention, h=None):
+    def repaired(layer, x, h=h):
         b, n, d = x.shape
-        h = layer.num_heads
+        h = h or layer.num_heads
         q, k, v = layer.qkv(x).view(b, n, 3, h, d // h).permute(2, 0, *order, 4)
         return layer.proj(merge(mix(q, k, v)).reshape(b, n, d))
 
@@ -131,14 +155,19 @@ def changed_by(change, watch=lambda x: x):
 
 
 RIGHT = {
-    "4.1": [list("DGAEFB"), "dgaefb", "D, G, A, E, F, B"],
+    "4.1": [list("DGAEFB"), "dgaefb", "D, G, A, E, F, B", np.array([*"DGAEFB"])],
     "4.2": [InTorchWords, HeadByHead],
-    "4.3": [" b "],
+    "4.3": [" b ", "(B)"],
     "4.4": [
         colleague(3, 1),
         colleague(3, 1, merge=lambda mixed: torch.cat(mixed.unbind(1), dim=-1)),
     ],
-    "4.5": [leak_test(watch=lambda x: x[0, 0]), alone_or_in_company, by_gradient],
+    "4.5": [
+        changed_by(torch.randn_like),
+        changed_by(torch.zeros_like),
+        alone_or_in_company,
+        by_gradient,
+    ],
 }
 WRONG = {
     "4.1": [
@@ -180,12 +209,17 @@ WRONG = {
         (RefusesInForward, "`split_heads` of tokens .* should raise ValueError"),
         (WelcomesAnyDivision, "of 10 channels and 3 heads should raise ValueError"),
         (ProbabilityAlone, "`attn_drop`, .* raised AttributeError"),
+        (LeavesEval, "in another mode, training or eval"),
+        (MeanOfTheMaps, "`attention_map`, which later lessons call"),
+        (DetachesQueries, "what `backward` carries back"),
+        (OnTheCpu, "on another device .* raised RuntimeError"),
     ],
     "4.3": [(16, "answer A, B or C, got 16")],
     "4.4": [
         (colleague(3, 1, merge=lambda mixed: mixed), "heads-not-moved-back"),
         (colleague(1, 3, merge=lambda mixed: mixed), "attends-among-heads"),
         (colleague(3, 1, mix=lambda *qkv: mix(*qkv, 1.0)), "only one line was broken"),
+        (colleague(3, 1, h=3), "but 4 tokens of width 10, .* raised RuntimeError"),
     ],
     "4.5": [
         (lambda layer, x: not layer(x * 2).equal(layer(x)), "every-image-changed"),
@@ -195,6 +229,13 @@ WRONG = {
         (changed_by(lambda image: image + 1), "leaks of normalised tokens"),
         (changed_by(lambda image: image.flip(0)), "leaks of .* mean of all tokens"),
         (changed_by(torch.neg), "leaks of numbers without a sign were not noticed"),
-        (changed_by(lambda image: 2 * image, torch.sum), "leaks of normalised tokens"),
+        (
+            changed_by(lambda image: 2 * image, torch.sum),
+            "leaks of .*normalised tokens",
+        ),
+        (changed_by(lambda image: 2 * image), "leaks of tokens of length 1"),
+        (changed_by(lambda image: image.flip(1)), "leaks of the mean of each token"),
+        (changed_by(torch.randn_like, lambda x: x[0]), "into the last token only"),
+        (changed_by(torch.randn_like, lambda x: x[:, 0]), "the last channel only"),
     ],
 }

@@ -1,5 +1,6 @@
 """Lesson 05: right answers in other styles, mistakes in other forms."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +15,12 @@ def with_other_names(x, norm1, attn, norm2, mlp):
     found = attn(norm1(x))
     middle = torch.add(x, found)
     return sum([middle, mlp(norm2(middle))])
+
+
+def sum_changed_in_place(x, norm1, attn, norm2, mlp):
+    x = x + attn(norm1(x))
+    x += mlp(norm2(x))
+    return x
 
 
 def sum_from_normed(x, norm1, attn, norm2, mlp):
@@ -72,6 +79,42 @@ class UnderAnotherName(ImageByImage):
 class NoDefault(ImageByImage):
     def __init__(self, drop_prob):
         super().__init__(drop_prob)
+
+
+class LeavesEval(ByComparison):
+    def forward(self, x):
+        out = super().forward(x)
+        self.eval()
+        return out
+
+
+class SavesItsCoin(ByComparison):
+    def __init__(self, drop_prob=0.0):
+        super().__init__(drop_prob)
+        self.register_buffer("coin", torch.ones(1))
+
+
+class SeedOfItsOwn(ByComparison):
+    def forward(self, x):
+        torch.manual_seed(0)
+        return super().forward(x)
+
+
+class SameLayerEverywhere(ByComparison):
+    def forward(self, x):
+        lucky = torch.rand(len(x), generator=self.chance) < self.keep
+        lucky = lucky.view(-1, *[1] * (x.ndim - 1))
+        return x * lucky / (self.keep or 1) if self.training else x
+
+    def __init__(self, drop_prob=0.0):
+        super().__init__(drop_prob)
+        self.chance = torch.Generator().manual_seed(0)
+
+
+class OnTheCpu(ByComparison):
+    def forward(self, x):
+        lucky = torch.rand(len(x), *[1] * (x.ndim - 1)) < self.keep
+        return x * lucky.to(x.dtype) / (self.keep or 1) if self.training else x
 
 
 class ZerosWithoutGraph(ByComparison):
@@ -134,12 +177,16 @@ def by_range(drop_path_rate, depth):
 
 
 RIGHT = {
-    "5.1": [with_other_names],
-    "5.2": [12.0 * 192**2 + 13 * 192],
+    "5.1": [
+        with_other_names,
+        lambda x, n1, look, n2, mlp: pre_norm(x, n1, look, n2, mlp),
+    ],
+    "5.2": [12.0 * 192**2 + 13 * 192, np.int64(444_864), [444_864], "444864"],
     "5.3": [ByComparison, ImageByImage],
     "5.4": [
         rates(step_by_step),
         rates(lambda r, n: torch.linspace(0, r, n, device="cpu").tolist()),
+        rates(lambda r, n: [*np.linspace(0, r, n)]),
     ],
 }
 WRONG = {
@@ -147,14 +194,19 @@ WRONG = {
         (sum_from_normed, "norm-on-the-sum"),
         (half_a_residual, "residual-missing"),
         (
-            lambda x, attn, **more: pre_norm(x, attn=lambda x: 2 * attn(x), **more),
+            lambda x, norm1, attn, *more: pre_norm(
+                x, norm1, lambda x: 2 * attn(x), *more
+            ),
             r"equations 2 and 3 differ by up to \d",
         ),
-        (lambda x, **_: x[:, :1], r"\(2, 5, 12\) went in, \(2, 1, 12\) came out"),
+        (sum_changed_in_place, "what `backward` carries back to the input raised Runt"),
+        (lambda x, *parts: pre_norm(x.detach(), *parts), "what `backward` carries"),
+        (lambda x, *_: x[:, :1], r"\(2, 5, 12\) went in, \(2, 1, 12\) came out"),
     ],
     "5.2": [
         (4 * 192**2 + 4 * 192, "mlp-forgotten"),
         (12 * 192**2 + 10 * 192, r"444,288 is 12 d d \+ 10 d.* layer by layer"),
+        ((12, 13), "one value is asked for"),
         (400_000, "400,000 is 10 d d .* the shape of each matrix"),
     ],
     "5.3": [
@@ -183,12 +235,25 @@ WRONG = {
         ),
         (ZerosWithoutGraph, "drop_prob=1 and `backward` raised RuntimeError"),
         (GraphCutOff, r"drop_prob=0\.3 and `backward` raised RuntimeError"),
+        (SeedOfItsOwn, "same-images-again"),
+        (SameLayerEverywhere, "same-images-again"),
+        (LeavesEval, r"mode, .* expected \[True, False\], got \[False, False\]"),
+        (SavesItsCoin, r"nothing is to be saved,: expected \[\], got \['coin'\]"),
+        (OnTheCpu, "on another device .* raised RuntimeError"),
+        (
+            drops(lambda x, keep: x * per_image(x, 0.7 if keep else 0) / (keep or 1)),
+            "drop_prob is 0.6, 30% were dropped",
+        ),
         (RoundsToFloat, "float64, drop_prob=0.* got other numbers"),
     ],
     "5.4": [
         (rates(lambda r, n: torch.linspace(0, r, n)), "rates-from-a-tensor"),
         (rates(lambda r, n: (0.0,) * n), "a list is asked for, got tuple"),
-        (rates(lambda r, n: ["0.0"] * n), "must hold plain floats, got str"),
+        (rates(lambda r, n: ["0.0"] * n), "must hold plain floats, got .'str'"),
+        (
+            rates(lambda r, n: [r * i / max(n - 1, 1) for i in range(n)][:12]),
+            "with 24 blocks: ",
+        ),
         (rates(lambda r, n: [0.0, r]), "must give 4 rates, got 2"),
         (rates(lambda r, n: [r * (n - i) / n for i in range(n)]), "falls-with-depth"),
         (

@@ -12,6 +12,7 @@ for the mistake that does the same.
     }
 """
 
+import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +113,7 @@ class Judge:
 
     def __call__(self, answer: Any) -> None:
         """Raise NotYet, or the error of the answer, unless the answer is right."""
+        answer = self.asked(answer)
         tried, rights = watched(answer), list[Any]()
         for trial in self.trials:
             got, right = outcome(trial, tried), outcome(trial, self.right)
@@ -127,6 +129,21 @@ class Judge:
                 facts = Facts(self.measures, answer=answer, got=got, right=right)
                 raise NotYet(hint.format_map(facts), found.name or None)
             rights.append(right)
+
+    def asked(self, answer: Any) -> Any:
+        """An answer in the form in which the exercise asks for it."""
+        if callable(self.right):
+            return answer
+        answer, several = plain(answer), isinstance(self.right, tuple)
+        if not several and not isinstance(self.right, int | float):
+            return answer
+        values = tuple(answer.values()) if isinstance(answer, dict) else answer
+        values = tuple(values) if isinstance(values, list | tuple) else (values,)
+        count = len(self.right) if several else 1
+        asked = "one value is" if count == 1 else f"{count} values are"
+        rule = f"{answer!r} cannot be read as an answer: {asked} asked for"
+        expect(len(values) == count, rule)
+        return values if several else values[0]
 
     def same(self, got: Any, other: Any) -> bool:
         return same(got, other, **self.tolerance)
@@ -268,10 +285,10 @@ def choose(number: str, right: str) -> Judge:
 
     def letter(answer: Any) -> str:
         *first, last = sorted([right, *judge.mistakes.values()])
-        said = str(answer).strip().upper()
-        rule = f"answer {', '.join(first)} or {last}"
-        expect(said in (*first, last), f"{rule}, got {answer!r}")
-        return said
+        said = re.findall(r"\b[A-Z]\b", str(answer).upper())
+        fits = len(said) == 1 and said[0] in (*first, last)
+        expect(fits, f"answer {', '.join(first)} or {last}, got {answer!r}")
+        return said[0]
 
     judge = exercise(number, right=right, trial=letter)
     return judge
@@ -284,8 +301,11 @@ def expect(fact: object, hint: str, mistake: str | None = None) -> None:
 
 
 def outcome(trial: Trial, answer: Any) -> Any:
-    """What comes out of a trial; an error that is raised there is an outcome, too."""
-    torch.manual_seed(0)
+    """What comes out of a trial; an error that is raised there is an outcome, too.
+
+    The seed is one that `draw` has not used: chance must not repeat what was drawn.
+    """
+    torch.manual_seed(1000)
     with torch.enable_grad():  # whatever the answer leaves behind
         try:
             return trial.run(answer)
@@ -298,15 +318,28 @@ def itself(answer: Any) -> Any:
 
 
 def element(index: int) -> Callable[[Any], Any]:
-    """The trial that looks at one of several values, in whatever form they come."""
+    """The trial that looks at one of several values."""
+    return lambda answer: answer[index]
 
-    def run(answer: Any) -> Any:
-        if isinstance(answer, Tensor):
-            answer = answer.tolist()
-        value = list(answer.values() if isinstance(answer, dict) else answer)[index]
-        return value.item() if isinstance(value, Tensor) else value
 
-    return run
+def plain(value: Any) -> Any:
+    """A value in Python's own kinds: arrays and tensors are opened, texts are read."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set):
+        return type(value)(map(plain, value))
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):  # a word is no value, and stays
+            return ast.literal_eval(value.strip())
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def words(answer: Any) -> list[str]:
+    """The names in an answer, which is one text or any collection of them."""
+    if isinstance(answer, dict):
+        answer = [name for name, chosen in answer.items() if chosen is not False]
+    text = answer if isinstance(answer, str) else " ".join(map(str, answer))
+    return [word for word in re.findall(r"\w+", text.lower()) if word != "and"]
 
 
 def by_letter(answer: Any, letters: str) -> dict[str, Any]:
@@ -355,6 +388,23 @@ def same(
 
 def unnumbered(error: Exception) -> str:
     return re.sub(r"\d+", "", str(error))
+
+
+def gradients(function: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """The numbers of all gradients, if the squares of the result are summed."""
+    leaves = [tensor.clone().requires_grad_() for tensor in given]
+    function(*leaves).square().sum().backward()
+    found = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+def elsewhere(function: Callable[..., Tensor], *given: Tensor) -> str:
+    """The device of the result for tensors on `meta`, where they hold no numbers."""
+    return str(function(*[tensor.to("meta") for tensor in given]).device)
+
+
+GRADIENT = "what `backward` carries back to the input"
+DEVICE = "tensors on another device (here meta: are new tensors made where they are?)"
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .judge import answers, choose, exercise, expect
+from .judge import answers, choose, exercise, expect, words
 
 out_of_order = choose("0.1", "B")
 out_of_order.mistakes |= {
@@ -116,8 +116,8 @@ NAMES = ["weight", "table", "plain"]
 
 
 def named(answer: Any) -> list[str]:
-    """The names of an answer: one, or any collection of them."""
-    got = [answer] if isinstance(answer, str) else list(answer)
+    """The names of an answer, all of them known."""
+    got = words(answer)
     unknown = [name for name in got if name not in NAMES]
     expect(not unknown, f"there is no {unknown}, only {NAMES}")
     expect(got, "an empty checkpoint? Look into module.state_dict()")

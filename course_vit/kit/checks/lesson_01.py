@@ -5,7 +5,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...patch_embedding import as_pair, patchify
-from .judge import answers, draw, element, exercise
+from .judge import (
+    DEVICE,
+    GRADIENT,
+    answers,
+    draw,
+    element,
+    elsewhere,
+    exercise,
+    gradients,
+)
 
 count = exercise(
     "1.1",
@@ -81,6 +90,8 @@ cutting = exercise(
         "one image (3, 8, 16), without the axis of the batch,": (
             lambda f: f(draw(3, 8, 16), 4)
         ),
+        GRADIENT: lambda f: gradients(lambda x: f(x, 4), draw(2, 3, 8, 16)),
+        DEVICE: lambda f: elsewhere(lambda x: f(x, 4), draw(2, 3, 8, 16)),
     },
     measures={"in_place": in_place, "axes": lambda got, right: got.ndim},
     shape=SHAPE,
@@ -153,17 +164,27 @@ def linear(conv: nn.Conv2d, pattern: str = "d c p q -> d (c p q)", bias: bool = 
     return layer
 
 
-def convolution(channels: int = 3) -> nn.Conv2d:
+def convolution(channels: int = 3, width: int = 7) -> nn.Conv2d:
     torch.manual_seed(1)
-    return nn.Conv2d(channels, 7, (2, 4), stride=(2, 4))
+    return nn.Conv2d(channels, width, (2, 4), stride=(2, 4))
 
 
 @torch.no_grad()
-def outputs(answer, bias_apart: bool = False, channels: int = 3) -> Tensor:
+def outputs(answer, bias_apart: bool = False, **sizes: int) -> Tensor:
     """What the layer makes of patches; without the mean of each channel if asked."""
-    images = draw(2, channels, 8, 12).float()
-    out = answer(convolution(channels))(patchify(images, (2, 4)))
+    conv = convolution(**sizes)
+    images = draw(2, conv.in_channels, 8, 12).float()
+    out = answer(conv)(patchify(images, (2, 4)))
     return out - out.mean(dim=(0, 1)) if bias_apart else out
+
+
+@torch.no_grad()
+def untouched(answer) -> bool:
+    """Whether the convolution does after the answer what it did before."""
+    conv, images = convolution(), draw(2, 3, 8, 12).float()
+    before = conv(images)
+    answer(conv)
+    return torch.equal(conv(images), before)
 
 
 same_layer = exercise(
@@ -181,8 +202,17 @@ same_layer = exercise(
             lambda f: outputs(f, bias_apart=True)
         ),
         "bias-forgotten": outputs,
+        "right so far, but the layer says that its in_features and out_features are"
+        " {got}, not {right}: with which sizes was it built?": (
+            lambda f: (f(convolution()).in_features, f(convolution()).out_features)
+        ),
+        "right so far, but afterwards the convolution gives other numbers: work on a"
+        " copy of its weight and bias": untouched,
     },
-    also={"another number of channels": lambda f: outputs(f, channels=2)},
+    also={
+        "2 channels in place of 3": lambda f: outputs(f, channels=2),
+        "tokens of width 5 in place of 7": lambda f: outputs(f, width=5),
+    },
 )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...position_encoding import sinusoid_encoding, timing_signal
-from .judge import answers, choose, draw, element, exercise, expect
+from .judge import answers, choose, draw, element, exercise, expect, same, words
 
 shuffle = choose("2.1", "B")
 shuffle.mistakes |= {
@@ -25,14 +25,23 @@ shuffle.mistakes |= {
 # 2.2 The table of waves
 
 
-def waves(exponent=lambda j: j - j % 2, first=torch.sin, second=torch.cos, start=0):
-    """The table with another exponent, times dim, other waves or another start."""
+def waves(
+    exponent=lambda j: j - j % 2,
+    first=torch.sin,
+    second=torch.cos,
+    start=0,
+    base=10_000.0,
+    turn=1.0,
+    exact=lambda j: j.double(),
+):
+    """The table with another exponent, times dim, other waves, start, base or turn."""
 
     def answer(num_positions, dim, dtype=torch.float64):
         sinusoid_encoding(num_positions, dim)
         position = start + torch.arange(num_positions, dtype=dtype)
         column = torch.arange(dim)
-        angle = position[:, None] / 10_000 ** (exponent(column).to(dtype) / dim)
+        power = base ** (exact(exponent(column)) / dim)
+        angle = turn * position[:, None] / power.to(dtype)
         return torch.where(column % 2 == 0, first(angle), second(angle)).float()
 
     return answer
@@ -49,6 +58,21 @@ def turn(table: Tensor) -> float:
     return 2 * math.pi / table[1, -2].double().asin().item()
 
 
+def base(table: Tensor) -> float:
+    """The number whose powers divide the position, if the slowest clock tells it."""
+    return (turn(table) / (2 * math.pi)) ** (64 / 62)
+
+
+def first_clock(table: Tensor) -> float:
+    """How many radians the clock in columns 0 and 1 turns in a step."""
+    return abs(torch.atan2(table[1, 0], table[1, 1]).item())
+
+
+def digits(table: Tensor) -> Tensor:
+    """A table whose sixth digit behind the point counts."""
+    return (table.double() * 1e3).round(decimals=3)
+
+
 SQUARES = (
     "the squared length of a row is between {squares[0]:.1f} and {squares[1]:.1f}, and"
     " should be 32 in every row"
@@ -62,10 +86,11 @@ table_of_waves = exercise(
     trial={
         "some columns differ from the paper's formula": lambda f: f(50, 64),
         "float32 is asked for, got {got}": lambda f: str(f(600, 30).dtype),
-        "angles-in-float32": lambda f: (f(600, 30).double() * 1e3).round(decimals=3),
-        "even widths are right; with 7 columns the last is a sine without its cosine": (
-            lambda f: f(9, 7)
-        ),
+        "right for 50 positions and 64 columns, and off by up to {off:.2g} for 600 and"
+        " 30: is a number fixed that should be a name?": lambda f: f(600, 30),
+        "angles-in-float32": lambda f: digits(f(600, 30)),
+        "even widths are right, 7 columns are not: is the last a sine without its"
+        " cosine, and do the exponents still divide by 7?": (lambda f: digits(f(9, 7))),
         "one row of one column is the sine of 0, [[0.0]], got {got}": (
             lambda f: f(1, 1).tolist()
         ),
@@ -79,6 +104,8 @@ table_of_waves = exercise(
         "turn": lambda got, right: turn(got),
         "paper": lambda got, right: turn(right),
         "first": lambda got, right: got[0, 0].item(),
+        "step": lambda got, right: first_clock(got),
+        "base": lambda got, right: base(got),
     },
     shape="a table of {right} is asked for, one row per position, got {got}",
     atol=1e-3,
@@ -131,12 +158,36 @@ table_of_waves.mistakes |= {
     "row-0-off: row 0 is not 0, 1, 0, 1, ...: what are the sine and the"
     " cosine of 0?": answers(
         waves(second=lambda angle: -angle.cos()),
-        seen=lambda got, right: (got - right)[0].abs().max() > 1e-3,
+        seen=lambda got, right: (
+            got.shape == right.shape == (50, 64) and (got - right)[0].abs().max() > 1e-3
+        ),
     ),
     f"no-factor-2: {TURNS}: too fast. Plot the last column; which number is missing in"
     " the exponent?": waves(lambda j: j // 2),
     f"factor-2-twice: {TURNS}: too slow. Plot the last column; which number is twice"
     " in the exponent?": waves(lambda j: 2 * (j - j % 2)),
+    "first-clock-off: the clock in columns 0 and 1 should turn by 1 radian from one"
+    " position to the next, and it turns by {step:.2f} (whole turns not counted): what"
+    " besides the power of 10,000 changes its position?": answers(
+        waves(turn=2 * math.pi),
+        waves(turn=math.pi / 180),
+        lambda n, dim: waves(turn=1 / n)(n, dim),
+        seen=lambda got, right: (
+            got.shape == right.shape == (50, 64)
+            and abs(first_clock(got) - 1) > 1e-3
+            and same(got[:, :2], waves(turn=first_clock(got))(50, 64)[:, :2], atol=1e-2)
+        ),
+    ),
+    "position-multiplied: the clocks get faster from column to column, and should get"
+    " slower: is the position divided by the power, or multiplied with it?": answers(
+        waves(base=1e-4)
+    ),
+    f"other-base: {TURNS}. The exponents fit, but they are those of {{base:,.0f}}:"
+    " which number does the formula raise to them?": answers(
+        waves(base=1e3),
+        waves(base=1e5),
+        seen=lambda got, right: same(got, waves(base=base(got))(50, 64), atol=1e-2),
+    ),
     f"slowest-clock-off: {TURNS}. Columns 2i and 2i + 1 have the exponent 2i / dim:"
     " what is 2i in column 62?": answers(
         waves(lambda j: 0.9 * (j - j % 2)),
@@ -147,9 +198,14 @@ table_of_waves.mistakes |= {
     ),
     "returned-in-float64: the table is right, and twice as large as it need be:"
     " float64 came back": lambda n, dim: sinusoid_encoding(n, dim).double(),
+    "exponent-in-float32: nearly: far positions differ in the last digits. The angle is"
+    " float64, but its exponent is not: which dtype do two whole numbers give that are"
+    " divided?": answers(waves(exact=lambda j: j), waves(exact=lambda j: j.float())),
     "angles-in-float32: nearly: far positions differ in the last digits. How many"
-    " digits has an angle of 600 in float32 (or its exponent), and how many are left"
-    " behind the point?": lambda n, dim: waves()(n, dim, torch.float32),
+    " digits does an angle of 600 have in float32, and how many of them are left behind"
+    " the point? Its exponent must be float64, too": (
+        lambda n, dim: waves()(n, dim, torch.float32)
+    ),
     "odd-width-cut: 7 columns were asked for, {got} came back. The last one is a sine"
     " without its cosine": lambda n, dim: sinusoid_encoding(n, max(dim - dim % 2, 2)),
 }
@@ -164,7 +220,7 @@ facts = exercise(
         "length-depends-on-place": lambda answer: (
             element(0)(answer) - element(1)(answer)
         ),
-        "product-depends-on-place": lambda answer: str(element(2)(answer)) == "True",
+        "product-depends-on-place": element(2),
     },
     atol=0.1,
 )
@@ -190,8 +246,9 @@ LABELS = ["right", "across", "below"]
 
 
 def ranking(answer: Any) -> list[str]:
-    got = [str(label).strip().lower() for label in answer]
-    expect(sorted(got) == sorted(LABELS), f"put {LABELS} in order, got {answer}")
+    got = words(answer)
+    rule = f"put the names {', '.join(sorted(LABELS))} in order"
+    expect(sorted(got) == sorted(LABELS), f"{rule}, got {answer}")
     return got
 
 
@@ -220,14 +277,14 @@ neighbours.mistakes |= {
 # 2.5 A stretch that scrambles
 
 
-def stretch(mode="bicubic", by_factor=False, rows="gh gw"):
+def stretch(mode="bicubic", by_factor=False, rows="gh gw", **options):
     """The stretch of 2.5, right or with a mistake."""
 
     def answer(position, side):
         old = old_side(position)
         grid = rearrange(position[:, 1:], "1 (gh gw) d -> 1 d gh gw", gh=old)
         how = {"scale_factor": side / old} if by_factor else {"size": (side, side)}
-        grid = F.interpolate(grid, **how, mode=mode)
+        grid = F.interpolate(grid, **how, mode=mode, **options)
         grid = rearrange(grid, f"1 d gh gw -> 1 ({rows}) d")
         return torch.cat([position[:, :1], grid], dim=1)
 
@@ -298,8 +355,10 @@ larger.mistakes |= {
     " 4 x 4: does your grid hold it?": answers(
         reshaping(into=True, back=False), reshaping(into=True, back=True)
     ),
-    "other-interpolation: every column is a picture, but not stretched bicubically": (
-        stretch(mode="bilinear")
+    "other-interpolation: every column is a picture, but it is stretched in another way"
+    " than in the question, by up to {off:.2g}: compare what F.interpolate was"
+    " told": answers(
+        stretch(mode="bilinear"), stretch(align_corners=True), stretch(antialias=True)
     ),
     "factor-instead-of-size: 14 places to 61: {got} rows came back, and 61 x 61 are"
     " 3721. A factor is rounded; what is asked for is a size": stretch(by_factor=True),

@@ -5,7 +5,16 @@ from torch import Tensor
 
 from ...self_attention import attention as mixed_values
 from ...self_attention import attention_weights
-from .judge import answers, draw, element, exercise
+from .judge import (
+    DEVICE,
+    GRADIENT,
+    answers,
+    draw,
+    element,
+    elsewhere,
+    exercise,
+    gradients,
+)
 
 # Weights of attention, right or wrong: in 3.1, 3.2, 3.4 and 3.5
 
@@ -120,6 +129,7 @@ look = exercise(
             lambda f: f(tokens())
         ),
     },
+    also={"7 tokens of width 4, in float64": lambda f: f(draw(7, 4))},
     measures=MEASURES,
 )
 look.mistakes |= softmaxes(looks)
@@ -139,8 +149,8 @@ look.mistakes |= {
 # 3.2 Two mistakes in one line
 
 
-def of_eight_heads(answer, m=64, e=64) -> Tensor:
-    return answer(*vectors(n=3, m=m, e=e, lead=(2, 8)))
+def of_eight_heads(answer, m=64, e=64, lead=(2, 8)) -> Tensor:
+    return answer(*vectors(n=3, m=m, e=e, lead=lead))
 
 
 scale = exercise(
@@ -153,6 +163,7 @@ scale = exercise(
         "number-of-keys": lambda f: of_eight_heads(f, m=7),
         "a-fixed-number": lambda f: of_eight_heads(f, e=6),
     },
+    also={"4 images and 3 heads": lambda f: of_eight_heads(f, e=6, lead=(4, 3))},
     measures=MEASURES,
 )
 scale.mistakes |= OF_HEADS
@@ -262,6 +273,10 @@ FURTHER = {
     "scores of a hundred million (what is exp of that?)": (
         lambda f: f(*[1e4 * part for part in vectors()])
     ),
+    GRADIENT: lambda f: gradients(
+        lambda q, k: f(q, k, MASK), *vectors(dtype=torch.float64)
+    ),
+    DEVICE: lambda f: elsewhere(f, *vectors()),
 }
 
 who_looks = exercise(
@@ -308,7 +323,7 @@ def values() -> Tensor:
 
 def identity(k: Tensor) -> Tensor:
     m = k.shape[-2]
-    return torch.eye(m, dtype=k.dtype).repeat(*k.shape[:-2], 1, 1)
+    return torch.eye(m, dtype=k.dtype, device=k.device).repeat(*k.shape[:-2], 1, 1)
 
 
 def revealed(run):
@@ -334,7 +349,12 @@ attention = exercise(
             lambda f: f(*vectors(), values(), MASK)
         ),
     },
-    also={what: revealed(run) for what, run in FURTHER.items()},
+    also={what: revealed(run) for what, run in FURTHER.items()}
+    | {
+        "what `backward` carries back to the values": lambda f: gradients(
+            lambda v: f(*vectors(), v), values()
+        )
+    },
     measures=MEASURES,
 )
 attention.mistakes |= {

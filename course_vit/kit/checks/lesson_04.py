@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from ...multi_head_attention import MultiHeadAttention
 from ...self_attention import attention
-from .judge import answers, choose, draw, exercise
+from .judge import (
+    DEVICE,
+    GRADIENT,
+    answers,
+    choose,
+    draw,
+    elsewhere,
+    exercise,
+    gradients,
+)
 
 X = draw(2, 5, 12)
 
@@ -193,6 +202,14 @@ def drops_looks(answer, images=400) -> tuple[bool, float]:
     return as_one, 1.0 if abs(mean - 1) < 0.1 else mean
 
 
+def keeps_its_mode(answer) -> bool:
+    """Whether the layer and its parts are after a pass in the mode they were in."""
+    layer, other = built(answer).train(), built(answer).eval()
+    layer(X), other(X)
+    parts = [*layer.modules()], [*other.modules()]
+    return all(p.training for p in parts[0]) and not any(p.training for p in parts[1])
+
+
 def sized(dim, heads, b, n, dtype=torch.float64, **more):
     """The trial of a layer of another size."""
     x = draw(b, n, dim, dtype=dtype)
@@ -227,6 +244,8 @@ layer = exercise(
         "dropped-before-proj": lambda f: bool((built(f, proj_drop=0.5)(X) == 0).any()),
         "drops-in-eval": lambda f: varies(f, False, attn_drop=0.5, proj_drop=0.5),
         "results-dropped": lambda f: drops_looks(f)[0],
+        "after a pass some part of the layer is in another mode, training or eval, than"
+        " before: who changed it?": keeps_its_mode,
         "with attn_drop=0.5 a look counts {got:.2f} of what it should, on average: what"
         " does dropout do to what it keeps?": lambda f: drops_looks(f)[1],
     },
@@ -249,6 +268,11 @@ layer = exercise(
         "the dropout `attn_drop`, whose p others read,": (
             lambda f: f(12, 3, attn_drop=0.1).attn_drop.p
         ),
+        "`attention_map`, which later lessons call,": (
+            lambda f: built(f).attention_map(X)
+        ),
+        GRADIENT: lambda f: gradients(built(f), X),
+        DEVICE: lambda f: elsewhere(lambda x: built(f).to(x.device)(x), X),
     },
 )
 
@@ -367,6 +391,11 @@ repaired = exercise(
         "tokens stay whole, but a loop over the heads differs by up to {off:.2f}: only"
         " one line was broken": lambda f: applied(f)(X),
     },
+    also={
+        "4 tokens of width 10, 3 images and 5 heads": (
+            lambda f: f(built(dim=10, heads=5), draw(3, 4, 10))
+        ),
+    },
 )
 repaired.mistakes |= of_the_middle(
     lambda rule: lambda layer, x: layer.proj(rule(*layer.split_heads(x)))
@@ -387,13 +416,34 @@ TIGHT = {
     "its own numbers": lambda x: 2 * x,
     "the mean of its own image": lambda x: x + x.mean(dim=1, keepdim=True),
 }
+
+
+def leak(taken, left=lambda x: x):
+    """A layer in which something taken of the next image is left in an image."""
+    return lambda x: x + left(taken(x.roll(1, dims=0)).expand_as(x))
+
+
+def only(axis: int, index: int):
+    """Only one token or channel is left, the others become 0."""
+    return lambda x: (
+        x * (torch.arange(x.shape[axis]) == index).view(-1, *[1] * (-1 - axis))
+    )
+
+
 LEAKS = {
-    "the first token": lambda x: x + x.flip(0)[:, :1],
-    "the last token": lambda x: x + x.flip(0)[:, -1:],
-    "the mean of all tokens": lambda x: x + x.flip(0).mean(dim=1, keepdim=True),
-    "numbers without a sign": lambda x: x + x.flip(0).abs(),
-    "normalised tokens": lambda x: x + F.layer_norm(x.flip(0), x.shape[-1:]),
-    "a thousandth of each token": lambda x: x + x.flip(0) / 1000,
+    "the first token": leak(lambda x: x[:, :1]),
+    "the last token": leak(lambda x: x[:, -1:]),
+    "one channel": leak(lambda x: x[..., 2:3]),
+    "the mean of all tokens": leak(lambda x: x.mean(dim=1, keepdim=True)),
+    "the mean of each token": leak(lambda x: x.mean(dim=2, keepdim=True)),
+    "the largest number": leak(lambda x: x.amax(dim=(1, 2), keepdim=True)),
+    "numbers without a sign": leak(torch.abs),
+    "normalised tokens": leak(lambda x: F.layer_norm(x, x.shape[-1:])),
+    "tokens of length 1": leak(lambda x: F.normalize(x, dim=-1)),
+    "differences of tokens": leak(lambda x: x - x.roll(1, dims=1)),
+    "a thousandth of each token": leak(lambda x: x / 1000),
+    "all, but into the last token only": leak(lambda x: x, only(-2, 5)),
+    "all, but into the last channel only": leak(lambda x: x, only(-1, 7)),
 }
 
 
@@ -444,7 +494,7 @@ def leak_test(change=lambda x: x[1], watch=lambda x: x[0], copy=torch.clone):
     def leaks(layer, x):
         before, other = layer(x), copy(x)
         part = change(other)
-        part += torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype)
+        part -= 3 * torch.randn_like(part)
         return bool((watch(layer(other)) - watch(before)).abs().max() > 1e-6)
 
     return leaks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoder_block import DropPath, drop_path_rates
-from .judge import answers, draw, exercise
+from .judge import DEVICE, GRADIENT, answers, draw, elsewhere, exercise, gradients
 
 # 5.1 A colleague's block
 
@@ -14,8 +14,7 @@ from .judge import answers, draw, exercise
 X = draw(2, 5, 12)
 
 
-@torch.no_grad()
-def tokens(answer, attends=True, thinks=True, scale=1.0) -> Tensor:
+def tokens(answer, attends=True, thinks=True, scale=1.0, x=X) -> Tensor:
     """The tokens that leave a block, of which either branch may be silent."""
     torch.manual_seed(0)
     mixer = nn.Linear(5, 5, dtype=torch.float64)  # in place of attention
@@ -24,13 +23,8 @@ def tokens(answer, attends=True, thinks=True, scale=1.0) -> Tensor:
     for norm in norms:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
-    return answer(
-        scale * X,
-        norm1=norm1,
-        attn=lambda x: attends * mixer(x.mT).mT,
-        norm2=norm2,
-        mlp=lambda x: thinks * mlp(x),
-    )
+    attn, think = lambda x: attends * mixer(x.mT).mT, lambda x: thinks * mlp(x)
+    return answer(scale * x, norm1, attn, norm2, think)
 
 
 def growth(answer, **alone) -> Tensor:
@@ -53,6 +47,7 @@ block = exercise(
         "second-norm-forgotten": lambda f: growth(f, attends=False),
         "equations 2 and 3 differ by up to {off:.2f}": tokens,
     },
+    also={GRADIENT: lambda f: gradients(lambda x: tokens(f, x=x), X)},
     shape="tokens {right} went in, {got} came out",
 )
 block.mistakes |= {
@@ -84,6 +79,14 @@ block.mistakes |= {
     "branches-side-by-side: the MLP reads what went into the block; it shall think"
     " about what attention found: equation 3 starts from z', not from z": (
         lambda x, norm1, attn, norm2, mlp: x + attn(norm1(x)) + mlp(norm2(x))
+    ),
+    "attention-lost-from-the-sum: with a silent MLP the tokens come out as they went"
+    " in, although attention found something: does equation 3 add to z or to z'?": (
+        lambda x, norm1, attn, norm2, mlp: x + mlp(norm2(x + attn(norm1(x))))
+    ),
+    "one-residual-around-both: the MLP reads what attention found without the tokens,"
+    " and only x is added at the end: how many sums do equations 2 and 3 have?": (
+        lambda x, norm1, attn, norm2, mlp: x + mlp(norm2(attn(norm1(x))))
     ),
     "one-norm-for-both: both branches read through the same norm, and the other one is"
     " idle: each has a norm of its own, with its own weight and bias": answers(
@@ -136,9 +139,23 @@ def images(count: int = 4000) -> Tensor:
     return draw(count, 3, 2).abs().float() + 1
 
 
-def dead(answer, x: Tensor) -> Tensor:
-    """Which numbers a layer drops in training, with a probability of 0.3."""
-    return answer(0.3)(x) == 0
+def dead(answer, x: Tensor, drop_prob: float = 0.3) -> Tensor:
+    """Which numbers a layer drops in training."""
+    return answer(drop_prob)(x) == 0
+
+
+def repeats(answer) -> bool:
+    """Whether a second pass, or a second layer, drops the images of the first."""
+    layer = answer(0.3)
+    first, second = layer(images()) == 0, layer(images()) == 0
+    return torch.equal(first, second) or torch.equal(first, dead(answer, images()))
+
+
+def exact_share(answer) -> list[int]:
+    """How many of 100 images are dropped, if it is one number for 30 batches."""
+    batches = [dead(answer, images(100)).flatten(1).all(dim=1) for _ in range(30)]
+    counts = {int(batch.sum()) for batch in batches}
+    return [*counts] if len(counts) == 1 else []
 
 
 def what_is_dropped(answer) -> str:
@@ -200,6 +217,11 @@ drop_path = exercise(
         "drop_prob is 0.3, {got:.0%} were dropped": (
             lambda f: dead(f, images()).float().mean().item()
         ),
+        "drop_prob is 0.6, {got:.0%} were dropped": (
+            lambda f: dead(f, images(), 0.6).float().mean().item()
+        ),
+        "same-images-again": repeats,
+        "exact-share": exact_share,
         "survivors were multiplied by {got[0]:.2f}, the mean is {got[1]:.2f}; it should"
         " stay 1": survivors,
         "drops-in-eval": calm,
@@ -217,6 +239,12 @@ drop_path = exercise(
         "the attribute drop_prob, which others read,": lambda f: getattr(
             f(0.25), "drop_prob", None
         ),
+        "the mode, training or eval, after a pass": lambda f: [
+            (layer.train(mode)(images(4)), layer.training)[1]
+            for layer, mode in ((f(0.3), True), (f(0.3), False))
+        ],
+        "`state_dict`, where nothing is to be saved,": lambda f: [*f(0.3).state_dict()],
+        DEVICE: lambda f: elsewhere(f(0.3), images(4)),
         "no image at all in eval (is there a loop over images?)": (
             lambda f: f(0.3).eval()(torch.ones(0, 3, 2))
         ),
@@ -239,6 +267,15 @@ def per_image(x: Tensor, keep: float) -> Tensor:
 
 def dropped(x: Tensor, keep: float) -> Tensor:
     return x * per_image(x, keep) / keep if keep else x * 0
+
+
+def first_ones(x: Tensor, keep: float) -> Tensor:
+    """A mask that keeps an exact share of the images, the first ones."""
+    return (torch.arange(len(x)) < round(len(x) * keep)).float().view(-1, 1, 1)
+
+
+def shuffled(mask: Tensor) -> Tensor:
+    return mask[torch.randperm(len(mask))]
 
 
 def drops(in_training=dropped, in_eval=lambda x, keep: x):
@@ -280,6 +317,13 @@ drop_path.mistakes |= {
     " falls to {got[1]:.2f}: must they become smaller or larger?": drops(
         lambda x, keep: x * per_image(x, keep) * keep
     ),
+    "same-images-again: two passes in training dropped the same images: chance must be"
+    " asked anew in every pass, and without a seed of its own": drops(
+        lambda x, keep: x * first_ones(x, keep) / (keep or 1)
+    ),
+    "exact-share: in each of 30 batches exactly {got[0]} of 100 images were dropped: an"
+    " image is dropped with a probability of its own, whatever happens to the"
+    " others": drops(lambda x, keep: x * shuffled(first_ones(x, keep)) / (keep or 1)),
     "drops-in-eval: two passes in eval differ: ask self.training": drops(
         in_eval=dropped
     ),
@@ -312,7 +356,9 @@ rates = exercise(
         "rates-from-a-tensor": from_tensors,
         "a list is asked for, got {got}": lambda f: type(f(0.3, 4)).__name__,
         "drop_path_rates(0.3, 4) must hold plain floats, got {got}": (
-            lambda f: type(f(0.3, 4)[-1]).__name__
+            lambda f: [
+                type(x).__name__ for x in f(0.3, 4) if not isinstance(x, int | float)
+            ]
         ),
         "drop_path_rates(0.3, 4) must give 4 rates, got {got}": lambda f: len(
             f(0.3, 4)
@@ -329,6 +375,7 @@ rates = exercise(
         "drop_path_rates(0.1, 0)": lambda f: f(0.1, 0),
         "a rate of 0": lambda f: f(0.0, 3),
         "a rate of 1": lambda f: f(1.0, 3),
+        "24 blocks": lambda f: f(0.2, 24),
     },
     otherwise="{right}, got {got}",
     atol=1e-6,
