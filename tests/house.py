@@ -1,6 +1,8 @@
 """Where things stand in the house, for the tests that look after it."""
 
 import ast
+import json
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -36,3 +38,33 @@ def lines_that_count(tree):
 
 def lines(node):
     return set(range(node.lineno, node.end_lineno + 1))
+
+
+def minutes(notebook):
+    """How long a lesson takes: 180 words or 15 lines of code a minute, and exercises.
+
+    Without what is folded, and without the code that the learner writes.
+    """
+    words = code = of_exercises = 0
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text = re.sub(r"<details>.*?</details>", "", source, flags=re.DOTALL)
+            words += len(re.findall(r"\w\S*", text))
+            found = re.findall(r"^### Exercise .*?\((\d+) min", text)
+            of_exercises += sum(map(int, found))
+        elif cell["metadata"].get("course_vit", {}).get("role") != "solution":
+            code += lines_that_count(ast.parse(source))
+    return words / 180 + code / 15 + of_exercises
+
+
+def stated_minutes(notebook):
+    """The time that a lesson says it takes, in its first cell."""
+    text = notebook.read_text("utf-8")
+    return int(re.search(r"\*\*Time\*\*: (\d+) minutes", text)[1])
+
+
+if __name__ == "__main__":  # python tests/house.py: the minutes of every lesson
+    for path in NOTEBOOKS:
+        stated, counted = stated_minutes(path), minutes(path)
+        print(f"{path.stem:25} {counted:4.0f} counted, {stated} stated")

@@ -12,7 +12,7 @@ from pathlib import Path
 import jedi
 import pytest
 import yaml
-from house import MODULES, NOTEBOOKS, ROOT
+from house import MODULES, NOTEBOOKS, ROOT, stated_minutes
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -290,7 +290,7 @@ def test_the_links_of_the_readme_lead_somewhere():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_maps_of_lessons_name_each_with_its_minutes(path):
-    minutes = re.search(r"\*\*Time\*\*: (\d+) minutes", read(path))[1]
+    minutes = stated_minutes(path)
     for name in {"README.md", f"notebooks/{NOTEBOOKS[0].name}"}:
         rows = [row for row in read(name).splitlines() if f"{path.name}) " in row]
         right = any(re.search(rf"\|\s*{minutes}\s*\|", row) for row in rows)

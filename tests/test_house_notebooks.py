@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
-from house import NOTEBOOKS, lines_that_count
+from house import NOTEBOOKS, lines_that_count, minutes, stated_minutes
 
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.forms import leave_blank
@@ -172,6 +172,12 @@ def test_the_first_cell_says_what_comes(lesson):
     for level, title in headings(lesson):
         if level == 2 and title[0].isdigit():
             assert f"(#{title.replace(' ', '-')})" in first, f"contents lack {title!r}"
+
+
+def test_the_stated_time_is_the_readers(lesson):
+    stated, counted = stated_minutes(lesson.path), minutes(lesson.path)
+    advice = f"state {5 * round(counted / 5)} minutes here and in both maps of lessons"
+    assert abs(stated - counted) <= 0.15 * counted, f"{counted:.0f} counted: {advice}"
 
 
 def test_every_lesson_has_its_fixed_parts(lesson):

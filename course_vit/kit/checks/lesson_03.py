@@ -92,7 +92,7 @@ OF_HEADS = {
     ),
     f"scale-left-out: too sharp: {SIZE}. The larger the scores, the smaller the"
     " gradient. Where is the scale?": weights(lambda q, k: 1),
-    f"scale-multiplied: as good as one-hot: {SIZE}. Did the scale make the scores"
+    f"scale-multiplied: much too sharp: {SIZE}. Did the scale make the scores"
     " smaller?": weights(lambda q, k: 1 / head_width(q, k)),
     f"model-width: too flat: {SIZE}. Which vectors were multiplied, and how wide is"
     " one?": weights(model_width),

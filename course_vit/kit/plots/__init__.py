@@ -91,9 +91,9 @@ def tiles(
     size: float = 1.1,
     **options,
 ) -> Figure:
-    """Images of one shape, `c h w` or `h w`, in reading order, `size` inches wide."""
+    """Images `c h w` or `h w` in reading order, at most `size` inches wide."""
     rows = -(-len(images) // columns)
-    image_height = size * images[0].shape[-2] / images[0].shape[-1]
+    image_height = size * max(image.shape[-2] / image.shape[-1] for image in images)
     height = rows * (image_height + (0.3 if titles else 0.05))
     fig, axes = figure(rows, columns, width=columns * size, height=height)
     for ax in axes:

@@ -18,22 +18,27 @@ BELOW: dict[str, Any] = {"ha": "center", "va": "top", "size": 11}
 
 
 def looks(
-    image: Tensor, rows: Tensor, queries: Sequence[int], titles: Sequence[str] = ()
+    image: Tensor,
+    rows: Tensor,
+    queries: Sequence[int],
+    titles: Sequence[str] = (),
+    letters: str = "ABCDEF",
 ) -> Figure:
     """A photograph `c h w` with some patches framed, then where each of them looks.
 
-    `rows` are rows `k n` of attention weights, `queries` their k patches. A patch that
-    gets little weight fades to white.
+    `rows` are rows `k n` of attention weights, `queries` their k patches; different
+    patches are called by the `letters`, in turn. A patch that gets little weight fades
+    to white.
     """
-    letters = {query: "ABCDEF"[i] for i, query in enumerate(dict.fromkeys(queries))}
+    names = dict(zip(dict.fromkeys(queries), letters, strict=False))
     side = isqrt(rows.shape[1])
     patch = image.shape[1] // side
     columns = len(rows) + 1
     fig, (photo, *maps) = figure(1, columns, height=9 / columns + 0.6)
     draw_image(photo, image, "the queries")
-    for query, letter in letters.items():
+    for query, letter in names.items():
         frame_patch(photo, query, side, patch, letter)
-    titles = titles or [f"{letters[query]} looks" for query in queries]
+    titles = titles or [f"{names[query]} looks" for query in queries]
     for ax, row, query, title in zip(maps, rows, queries, titles, strict=True):
         ink = row.reshape(side, side) / row.max()
         ink = repeat(ink, "gh gw -> (gh ph) (gw pw)", ph=patch, pw=patch)
