@@ -44,7 +44,6 @@ from course_vit.kit.weights import (
     WEIGHT_SETS,
     WeightsError,
     WeightSet,
-    class_names,
     fetch,
     load_set,
     published_sets,
@@ -711,21 +710,8 @@ def test_a_folder_without_one_file_of_weights_is_refused(model, tmp_path):
     refused(r"there is no file .*c\.safetensors$", load, tmp_path)
     index.write_text("{}")
     refused("a.index.json cannot be read", load, index)
-
-
-def test_the_names_of_the_classes_are_read_beside_the_file(model, tmp_path):
-    save_file(model.state_dict(), tmp_path / "a.safetensors")
-    how = load_set(TINY, tmp_path / "a.safetensors").how
-    assert class_names(how) == class_names(weight_set(TINY)) == []
-    names = [f"bird {number}" for number in range(7)]
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"id2label": dict(enumerate(names))}))
-    assert class_names(how) == class_names(load_set(TINY, tmp_path).how) == names
-    for labels in ({0: "cat"}, dict(enumerate([*names, "dog"])), names, None):
-        config.write_text(json.dumps({"id2label": labels}))
-        assert class_names(how) == []
-    config.write_text("{")
-    assert class_names(how) == []
+    index.write_text(json.dumps({"weight_map": {}}))
+    refused("a.index.json cannot be read .it lists no files.", load, index)
 
 
 def test_safetensors_and_npz_are_read(model, tmp_path):
