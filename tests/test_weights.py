@@ -610,8 +610,13 @@ WRAPPINGS = {
     },
     "in a tuple": lambda state: (3, state),
     "beside numbers": lambda state: {**state, "epoch": 3, 0: torch.ones(3)},
+    "a head in a list": lambda state: in_a_list(state),
     "in a circle": lambda state: in_a_circle({"model": state, "also": state}),
 }
+
+
+def in_a_list(state):
+    return {key.replace("head.", "head.1."): t for key, t in state.items()}
 
 
 def in_a_circle(content):
@@ -669,6 +674,15 @@ def test_one_of_several_models_is_chosen(model, tmp_path, wrap, places):
 
 def wrapped(state, wrapper):
     return {f"{wrapper}{key}": tensor for key, tensor in state.items()}
+
+
+def test_a_head_of_several_layers_is_left_out(model, tmp_path):
+    state = in_a_list(model.state_dict()) | {"head.0.weight": torch.ones(192)}
+    torch.save(state, tmp_path / "a.pth")
+    words = "the model has no such layers: head.1.weight, head.1.bias, head.0.weight$"
+    with pytest.warns(UserWarning, match=words):
+        tensors = read_weights(tmp_path / "a.pth")
+    assert tensors.keys() == {key for key in model.state_dict() if key[:4] != "head"}
 
 
 FOLDERS = {

@@ -552,6 +552,7 @@ def _models_side_by_side(
     Keys behind an outer wrapper belong to it, too, like the `head` of a class around a
     `backbone`. So does an unknown key inside, since it may be a layer that counts.
     """
+    tensors = _without_list(tensors)
     by_naming = [{key: rename_key(key, w) for key in tensors} for w in NAMINGS.values()]
     split = max(
         by_naming, key=lambda split: sum(name != "" for _, name in split.values())
@@ -575,6 +576,13 @@ def _models_side_by_side(
                 left.append(key)
         place = ".".join([*outer, wrapper]).strip(".")
         yield _Model(place, known[wrapper], own, left)
+
+
+def _without_list(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a head in a list, "head.1.weight", if it is the only layer in there."""
+    pattern = r"\b(heads?|head_dist|classifier)\.\d+\."
+    renamed = {re.sub(pattern, r"\1.", key): t for key, t in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else tensors
 
 
 def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
