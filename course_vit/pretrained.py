@@ -19,6 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .patch_embedding import check_sizes
 from .position_encoding import resize_position_embedding
 
 __all__ = [
@@ -367,7 +368,11 @@ def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
     Args:
         kernel: The weight of the patch embedding.
         in_chans: The number of channels `c` of the model.
+
+    Raises:
+        ValueError: If `in_chans` is not a positive integer.
     """
+    check_sizes(in_chans=in_chans)
     if kernel.ndim != 4 or kernel.shape[1] != 3 or in_chans == 3:
         return kernel
     if in_chans == 1:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from .patch_embedding import check_range, check_shape, check_sizes
+from .patch_embedding import check_images, check_range, check_shape, check_sizes
 
 __all__ = [
     "Loader",
@@ -247,8 +247,10 @@ def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
         warmup_steps: The number of steps in which the rate rises.
 
     Raises:
-        ValueError: If `step` or `warmup_steps` is not between 0 and `num_steps`.
+        ValueError: If `num_steps` is not a positive integer, or if `step` or
+            `warmup_steps` is not between 0 and `num_steps`.
     """
+    check_sizes(num_steps=num_steps)
     check_range(0, num_steps, step=step, warmup_steps=warmup_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -274,11 +276,13 @@ def random_affine(
         zoom: The largest change of size: the factor is between 1 - zoom and 1 + zoom.
 
     Raises:
-        ValueError: If the images are not `b c h w`, or if a number is negative or not
-            finite.
+        TypeError: If the images are not a tensor of floating-point numbers.
+        ValueError: If the images are not `b c h w`, if a number is negative or not
+            finite, or if `zoom` is above 1.
     """
-    check_shape("images", images, ("b", "c", "h", "w"))
-    check_range(0, math.inf, shift=shift, degrees=degrees, zoom=zoom)
+    check_images(images, "c", ("h", "w"))
+    check_range(0, math.inf, shift=shift, degrees=degrees)
+    check_range(0, 1, zoom=zoom)
     b, _, h, w = images.shape
     right, down, turn, grow = torch.rand(4, b) * 2 - 1
     angle, scale = math.radians(degrees) * turn, 1 + zoom * grow
@@ -511,8 +515,11 @@ def train_epoch(run: Run) -> None:
 
 
 def plain(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The same entries, under the names that a model has without `torch.compile`."""
-    return {name.replace("_orig_mod.", ""): entry for name, entry in weights.items()}
+    """The same entries, under the names without `torch.compile` and `DataParallel`."""
+    return {
+        name.replace("_orig_mod.", "").removeprefix("module."): entry
+        for name, entry in weights.items()
+    }
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -553,7 +560,7 @@ def resume_run(run: Run, path: str | Path) -> None:
 
     The file is read as numbers only (`weights_only`), so it cannot run code. If an
     error is raised, the model is unchanged. A run of a compiled model may continue
-    without `torch.compile`, and the other way round.
+    without `torch.compile`, and the other way round; so may one of `DataParallel`.
 
     Args:
         run: A new run with the settings of the earlier one; it is changed in place.
@@ -569,7 +576,12 @@ def resume_run(run: Run, path: str | Path) -> None:
         history, weights = [dict(record) for record in state["history"]], state["model"]
         saved = {n: x for n, x in state["identity"].items() if not isinstance(x, tuple)}
         saved |= {name: tuple(weight.shape) for name, weight in plain(weights).items()}
-        other = [name for name in saved | own if saved.get(name) != own.get(name)]
+        names = [*saved, *own, "trained parameters"]
+        optimizers = state["optimizer"], run.optimizer.state_dict()
+        for known, optimizer in zip((saved, own), optimizers, strict=True):
+            trained = [len(group["params"]) for group in optimizer["param_groups"]]
+            known["trained parameters"] = sum(trained)
+        other = [name for name in names if saved.get(name) != own.get(name)]
         if not other:
             run.optimizer.load_state_dict(state["optimizer"])
     except Exception as error:

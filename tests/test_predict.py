@@ -24,6 +24,7 @@ from weights import answer, drawn, with_weights
 from course_vit import DistilledVisionTransformer, VisionTransformer, create_model
 from course_vit.kit import predict as kit_predict
 from course_vit.kit.cli import main
+from course_vit.kit.weights import load_set
 from course_vit.looking_inside import attention_rollout
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -291,6 +292,30 @@ def test_a_file_without_these_names_is_refused(
     assert message in complaints[0]
 
 
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (json.dumps({"id2label": dict(enumerate(CLASSES))}), CLASSES),
+        (json.dumps({"label_names": CLASSES}), CLASSES),
+        (json.dumps({"id2label": {"0": "un"}}), ["", "", ""]),
+        (json.dumps({"architecture": TINY}), ["", "", ""]),
+        ("{", ["", "", ""]),
+    ],
+)
+def test_classes_have_the_names_beside_the_weights(
+    weights_of, tmp_path, content, names
+):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(weights_of(TINY, 3).read_bytes())
+    (tmp_path / "config.json").write_text(content)
+    for place in (path, tmp_path):
+        how = load_set(TINY, place).how
+        assert kit_predict.class_names(how) == names
+    (tmp_path / "names.txt").write_text("one\ntwo\nthree")
+    found = kit_predict.class_names(how, tmp_path / "names.txt")
+    assert found == ["one", "two", "three"]
+
+
 # Bad images
 
 
@@ -493,6 +518,23 @@ def test_weights_with_nan_are_refused_by_name(run, weights_of, photos, tmp_path)
     code, found, complaints = run(photos, weights=path)
     assert (code, found, len(complaints)) == (1, {}, 1)
     assert "not finite: head.bias;" in complaints[0]
+
+
+def test_one_of_several_models_is_chosen_or_the_choice_is_a_line(
+    run, weights_of, photos, tmp_path
+):
+    path, mine = tmp_path / "run.pth", load_file(weights_of(TINY, 3))
+    zeros = {key: torch.zeros_like(tensor) for key, tensor in mine.items()}
+    torch.save({"model": mine, "model_ema": zeros}, path)
+    right = run(photos / "a.png", weights=weights_of(TINY, 3))
+    assert run(photos / "a.png", "--entry", "model", weights=path) == right
+    code, found, complaints = run(photos / "a.png", weights=path)
+    assert (code, len(complaints)) == (0, 1)
+    assert complaints[0].startswith(f"{path} holds several models, ['model_ema', ")
+    assert {share for rows in found.values() for share, _ in rows} == {33.3}
+    code, found, complaints = run(photos, "--entry", "other", weights=path)
+    assert (code, found, len(complaints)) == (1, {}, 1)
+    assert complaints[0].startswith(f"{path} has no model at 'other'")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "five", "1.5"])

@@ -364,6 +364,9 @@ def test_only_a_kernel_for_three_channels_is_fitted(package):
     state = ours(package).state_dict() | {"patch_embed.proj.weight": four}
     with pytest.raises(ValueError, match=r"proj.weight \(48, 4, 8, 8\), not \(48, 3"):
         package.load_weights(ours(package), state)
+    for channels in (0, -1, 2.0):
+        with pytest.raises(ValueError, match="in_chans must be a positive integer"):
+            package.fit_channels(torch.ones(48, 3, 8, 8), channels)
 
 
 # Another resolution, by each policy, against the peer that defines it

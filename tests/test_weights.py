@@ -44,7 +44,6 @@ from course_vit.kit.weights import (
     WEIGHT_SETS,
     WeightsError,
     WeightSet,
-    class_names,
     fetch,
     load_set,
     published_sets,
@@ -613,8 +612,13 @@ WRAPPINGS = {
     },
     "in a tuple": lambda state: (3, state),
     "beside numbers": lambda state: {**state, "epoch": 3, 0: torch.ones(3)},
+    "a head in a list": lambda state: in_a_list(state),
     "in a circle": lambda state: in_a_circle({"model": state, "also": state}),
 }
+
+
+def in_a_list(state):
+    return {key.replace("head.", "head.1."): t for key, t in state.items()}
 
 
 def in_a_circle(content):
@@ -674,6 +678,15 @@ def wrapped(state, wrapper):
     return {f"{wrapper}{key}": tensor for key, tensor in state.items()}
 
 
+def test_a_head_of_several_layers_is_left_out(model, tmp_path):
+    state = in_a_list(model.state_dict()) | {"head.0.weight": torch.ones(192)}
+    torch.save(state, tmp_path / "a.pth")
+    words = "the model has no such layers: head.1.weight, head.1.bias, head.0.weight$"
+    with pytest.warns(UserWarning, match=words):
+        tensors = read_weights(tmp_path / "a.pth")
+    assert tensors.keys() == {key for key in model.state_dict() if key[:4] != "head"}
+
+
 FOLDERS = {
     "one file": ["model.safetensors"],
     "HF Trainer": ["model.safetensors", "optimizer.pt", "training_args.bin"],
@@ -713,21 +726,8 @@ def test_a_folder_without_one_file_of_weights_is_refused(model, tmp_path):
     refused(r"there is no file .*c\.safetensors$", load, tmp_path)
     index.write_text("{}")
     refused("a.index.json cannot be read", load, index)
-
-
-def test_the_names_of_the_classes_are_read_beside_the_file(model, tmp_path):
-    save_file(model.state_dict(), tmp_path / "a.safetensors")
-    how = load_set(TINY, tmp_path / "a.safetensors").how
-    assert class_names(how) == class_names(weight_set(TINY)) == []
-    names = [f"bird {number}" for number in range(7)]
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"id2label": dict(enumerate(names))}))
-    assert class_names(how) == class_names(load_set(TINY, tmp_path).how) == names
-    for labels in ({0: "cat"}, dict(enumerate([*names, "dog"])), names, None):
-        config.write_text(json.dumps({"id2label": labels}))
-        assert class_names(how) == []
-    config.write_text("{")
-    assert class_names(how) == []
+    index.write_text(json.dumps({"weight_map": {}}))
+    refused("a.index.json cannot be read .it lists no files.", load, index)
 
 
 def test_safetensors_and_npz_are_read(model, tmp_path):

@@ -92,10 +92,17 @@ def parser() -> argparse.ArgumentParser:
         " so as the family of the model does (default: the published, fetched once)",
     )
     command.add_argument(
+        "--entry",
+        default="",
+        metavar="NAME",
+        help="which of several models in the file of weights, by its place in it",
+    )
+    command.add_argument(
         "--names",
         type=place,
         metavar="FILE",
-        help="the names of the classes, one in each line, or JSON",
+        help="the names of the classes, one in each line, or JSON (default: those in a"
+        " config.json beside the weights, or ImageNet's for a thousand classes)",
     )
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda or mps (default: cpu)"
@@ -205,6 +212,7 @@ def run_predict(options: argparse.Namespace) -> int:
         overlay=options.overlay,
         device=options.device,
         names=options.names,
+        entry=options.entry,
     )
     return 0 if well else 1
 

@@ -43,18 +43,20 @@ def predict(
     overlay: Path | None = None,
     device: str = "cpu",
     names: Path | None = None,
+    entry: str = "",
 ) -> bool:
     """Print the likeliest classes of each image; returns False if one was not read.
 
     places: files, folders and patterns, as `find_images` takes them.
-    name, weights, device: the arguments of `load`.
+    name, weights, device, entry: the arguments of `load`.
     top: how many classes to print for each image.
     overlay: a folder in which each image is drawn, with where the model looked.
     names: a file with the names of the classes, as `read_names` takes it.
 
     An image that cannot be read or drawn gives one line on stderr, and the other images
-    are still read. Nothing is fetched before one image has been read. Raises
-    CourseError for a problem that concerns all of them.
+    are still read. A UserWarning about the weights is a line there, too. Nothing is
+    fetched before one image has been read. Raises CourseError for a problem that
+    concerns all images.
     """
     paths, failures = find_images(places, overlay)
     for failure in failures:
@@ -66,7 +68,10 @@ def predict(
         try:
             image = open_image(path)
             if model is None:
-                model, how = load(name, weights=weights, device=device)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always", UserWarning)
+                    warnings.showwarning = print_warning
+                    model, how = load(name, weights, device=device, entry=entry)
                 classes = class_names(how, names)
             picture = view(image, how)
             images = as_images(picture, how).to(device)
@@ -78,6 +83,11 @@ def predict(
             failures.append(f"{path}: {error}")
             tqdm.write(failures[-1], file=sys.stderr)
     return not failures
+
+
+def print_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning as a line on stderr, without the place in the code."""
+    tqdm.write(str(message), file=sys.stderr)
 
 
 # --- Finding and reading images ---
@@ -202,13 +212,14 @@ def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
 
 
 def load(
-    name: str, weights: str | None = None, device: str = "cpu"
+    name: str, weights: str | None = None, device: str = "cpu", entry: str = ""
 ) -> tuple[nn.Module, WeightSet]:
     """Load a model in eval mode, and how its images are prepared.
 
     name: one of `list_models()`.
     weights: a file, or the name of a set; None = the published ones.
     device: where the model runs.
+    entry: which of several models in a file to take (`kit.weights.read_weights`).
 
     The model has as many classes as the weights. Raises PredictError for a name or a
     device that does not exist and for weights that do not fit or have no head.
@@ -220,7 +231,7 @@ def load(
             f"there is no device {device!r} on this computer: use cpu"
         ) from error
     try:
-        loaded = load_set(name, True if weights is None else weights)
+        loaded = load_set(name, True if weights is None else weights, entry=entry)
         if not loaded.how.classes:
             raise PredictError(
                 f"{loaded.how.source} has no head, so it cannot name classes: use a"
@@ -233,14 +244,16 @@ def load(
 
 
 def class_names(how: WeightSet, file: Path | None = None) -> list[str]:
-    """The name of each class: those of a file, else ImageNet's for a thousand classes.
+    """The name of each class: those of a file, or else those that are known.
 
-    Other classes have no names unless a file has them: each is "". Raises PredictError
-    for a file with another number of names.
+    Known are the names in a `config.json` beside the weights and, for a thousand
+    classes, ImageNet's; all other names are "". Raises PredictError for a file with
+    another number of names.
     """
     if file is None:
-        names = ViT_B_16_Weights.DEFAULT.meta["categories"]
-        return names if how.classes == len(names) else [""] * how.classes
+        imagenet = ViT_B_16_Weights.DEFAULT.meta["categories"]
+        known = (names_beside(how), imagenet, [""] * how.classes)
+        return next(names for names in known if len(names) == how.classes)
     names = read_names(file)
     if len(names) != how.classes:
         raise PredictError(
@@ -248,6 +261,16 @@ def class_names(how: WeightSet, file: Path | None = None) -> list[str]:
             " each class of the weights, in their order"
         )
     return names
+
+
+def names_beside(how: WeightSet) -> list[str]:
+    """The names in a `config.json` beside a file of weights; [] if there are none."""
+    source = Path(how.source)  # absolute if it is a path
+    file = (source if source.is_dir() else source.parent) / "config.json"
+    try:
+        return read_names(file) if source.is_absolute() else []
+    except PredictError:
+        return []
 
 
 def read_names(file: Path) -> list[str]:

@@ -302,24 +302,6 @@ def check_name(name: str) -> None:
         )
 
 
-def class_names(how: WeightSet) -> list[str]:
-    """Read the names of the classes from the `config.json` beside a file of weights.
-
-    transformers writes them there as `id2label`. The list is empty if there is no such
-    file or if it does not name each of the `how.classes` classes.
-    """
-    source = Path(how.source)
-    file = (source if source.is_dir() else source.parent) / "config.json"
-    if not source.is_absolute() or not file.is_file():
-        return []
-    try:
-        labels = json.loads(file.read_text("utf-8"))["id2label"]
-        names = [str(labels[str(number)]) for number in range(how.classes)]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-    return names if len(names) == len(labels) else []
-
-
 # --- Fetching ---
 
 
@@ -476,7 +458,7 @@ def read_weights(
     if model.left:
         more = f" and {len(model.left) - 8} more" if len(model.left) > 8 else ""
         warnings.warn(
-            f"{path}: left out, since they are not part of a classifier:"
+            f"{path}: left out, since the model has no such layers:"
             f" {', '.join(model.left[:8])}{more}",
             UserWarning,
             stacklevel=2,
@@ -505,6 +487,8 @@ def _files(path: Path) -> list[Path]:
         return [path]
     try:
         parts = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+        if not parts:
+            raise ValueError("it lists no files")
         return [path.with_name(Path(part).name) for part in sorted(parts)]
     except Exception as error:
         raise _refusal(path, error) from error
@@ -568,6 +552,7 @@ def _models_side_by_side(
     Keys behind an outer wrapper belong to it, too, like the `head` of a class around a
     `backbone`. So does an unknown key inside, since it may be a layer that counts.
     """
+    tensors = _without_list(tensors)
     by_naming = [{key: rename_key(key, w) for key in tensors} for w in NAMINGS.values()]
     split = max(
         by_naming, key=lambda split: sum(name != "" for _, name in split.values())
@@ -591,6 +576,13 @@ def _models_side_by_side(
                 left.append(key)
         place = ".".join([*outer, wrapper]).strip(".")
         yield _Model(place, known[wrapper], own, left)
+
+
+def _without_list(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a head in a list, "head.1.weight", if it is the only layer in there."""
+    pattern = r"\b(heads?|head_dist|classifier)\.\d+\."
+    renamed = {re.sub(pattern, r"\1.", key): t for key, t in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else tensors
 
 
 def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
