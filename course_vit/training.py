@@ -24,7 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from .patch_embedding import check_images, check_range, check_shape, check_sizes
+from .patch_embedding import (
+    check_images,
+    check_range,
+    check_shape,
+    check_sizes,
+)
 
 __all__ = [
     "Loader",
