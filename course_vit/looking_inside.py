@@ -68,7 +68,7 @@ def check_maps(maps: Sequence[Tensor]) -> None:
         ValueError: If there is no map, if the shapes do not fit each other, or if rows
             do not sum to 1.
     """
-    if not len(maps):
+    if not len(maps) or not maps[0].numel():
         raise ValueError("at least one map is needed, got none")
     b, n = len(maps[0]), maps[0].shape[-1]
     for weights in maps:
@@ -168,12 +168,13 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
     """
     check_shape("kernels", kernels, ("d", "c", "p", "p"))
     check_sizes(num_filters=num_filters)
-    rows = kernels.detach().flatten(1)
+    wide = torch.promote_types(kernels.dtype, torch.float32)  # half has no SVD
+    rows = kernels.detach().flatten(1).to(wide)
     check_range(1, min(rows.shape), num_filters=num_filters)
     *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
     main = directions[:num_filters]
     largest = main.gather(1, main.abs().argmax(dim=1, keepdim=True))
-    return (main * largest.sign()).view(num_filters, *kernels.shape[1:])
+    return (main * largest.sign()).view(num_filters, *kernels.shape[1:]).to(kernels)
 
 
 # --- 8.7 Who is whose neighbour ---

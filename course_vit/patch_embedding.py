@@ -91,13 +91,13 @@ def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
 
 
 def check_images(
-    images: Tensor, in_chans: int, img_size: tuple[int | str, int | str]
+    images: Tensor, in_chans: int | str, img_size: tuple[int | str, int | str]
 ) -> None:
     """Refuse images that a layer was not built for.
 
     Args:
         images: The images, `b c h w`.
-        in_chans: The number of channels of an image.
+        in_chans: The number of channels of an image; a letter allows any number.
         img_size: Height and width in pixels; a letter allows any size.
 
     Raises:

@@ -97,6 +97,7 @@ def test_rollout_follows_every_path(package, b, h, n, blocks):
     ("maps", "message"),
     [
         ([], "at least one map is needed, got none"),
+        (random_maps(0, 2, 4, 4), "at least one map is needed, got none"),
         (random_maps(4, 4), r"expected maps \(4, h, 4, 4\), got shape \(4, 4\)"),
         (random_maps(2, 4, 4), r"expected maps \(2, h, 4, 4\), got shape \(2, 4, 4\)"),
         (random_maps(1, 2, 4, 5), r"expected maps \(1, h, 5, 5\), got shape \(1, 2, 4"),
@@ -176,6 +177,13 @@ def test_the_filters_are_the_directions_of_most_variance(package):
     variances = torch.linalg.eigvalsh(centred.T @ centred).flip(0)[:5]
     torch.testing.assert_close((centred @ rows.T).square().sum(dim=0), variances)
     assert (rows.gather(1, rows.abs().argmax(dim=1, keepdim=True)) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_filters_of_kernels_in_half_precision(package, dtype):
+    kernels = torch.randn(40, 3, 2, 4, dtype=dtype)
+    filters = package.patch_filters(kernels, 5)
+    assert torch.equal(filters, package.patch_filters(kernels.float(), 5).to(dtype))
 
 
 def test_more_filters_than_there_are_is_refused(package):

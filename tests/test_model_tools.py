@@ -176,7 +176,12 @@ def test_torchscript_answers_alike_for_any_batch(build, way, tmp_path):
         (
             lambda: course_vit.allow_any_size(T2T()),
             TypeError,
-            "T2TViT reads one image size: build it with that img_size",
+            "must be a ViT or DeiT of the course, got T2TViT: build it with",
+        ),
+        (
+            lambda: course_vit.allow_any_size(timm.models.VisionTransformer(depth=1)),
+            TypeError,
+            "must be a ViT or DeiT of the course, got VisionTransformer: build it",
         ),
         (
             lambda: course_vit.allow_any_size(VIT())(images(1, 20, 24)),

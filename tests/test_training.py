@@ -242,6 +242,8 @@ def test_numbers_out_of_their_range_are_refused(package, number):
         package.cross_entropy(images, torch.rand(2, 3), labels, smoothing=number)
     with pytest.raises(ValueError, match="position_std must be between"):
         package.init_narrow(small_model(), position_std=number)
+    with pytest.raises(TypeError, match=r"got torch\.uint8; divide pixels"):
+        package.random_affine(images.to(torch.uint8))
 
 
 def test_a_model_with_nothing_to_train_is_refused(package):
@@ -642,11 +644,12 @@ KINDS = {
     "compiled in parts": lambda model: nn.Sequential(
         model[0], *map(compiled, model[1:])
     ),
+    "parallel": nn.DataParallel,
 }
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(KINDS, 2)))
-def test_a_run_continues_with_and_without_compile(package, tmp_path, first, second):
+def test_a_run_continues_with_and_without_a_wrapper(package, tmp_path, first, second):
     path = tmp_path / "run.pt"
     for kind, stop in ((first, 2), (second, 4)):
         model, loader = KINDS[kind](small_model()), small_loader()
@@ -667,6 +670,12 @@ def test_a_run_with_numbers_of_numpy_continues(package, tmp_path):
     assert first[1] == again[1]
 
 
+def half_frozen():
+    model = small_model()
+    model[1].requires_grad_(False)
+    return model
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -680,6 +689,10 @@ def test_a_run_with_numbers_of_numpy_continues(package, tmp_path):
         (
             {"model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))},
             r"continued with 1.weight \(8, 16\), got \(3, 16\)",
+        ),
+        (
+            {"model": half_frozen()},
+            "or other parameters were trained: freeze the same ones",
         ),
     ],
 )

@@ -30,11 +30,12 @@ def allow_any_size(model: Backbone, policy: str = "timm") -> Backbone:
         policy: The rule of the stretching, as in `resize_position_embedding`.
 
     Raises:
-        TypeError: If the stem of the model does not cut patches.
+        TypeError: If it is any other model.
     """
-    if not isinstance(getattr(model, model.stem_name), PatchEmbedding):
+    if not isinstance(getattr(model, "patch_embed", None), PatchEmbedding):
         raise TypeError(
-            f"{type(model).__name__} reads one image size: build it with that img_size"
+            "the model must be a ViT or DeiT of the course, got "
+            f"{type(model).__name__}: build it with that img_size"
         )
     model.embed = partial(_embed_any_size, model, policy)  # type: ignore
     return model
