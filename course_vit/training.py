@@ -11,10 +11,10 @@ Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -282,12 +282,11 @@ def random_affine(
 
     Raises:
         TypeError: If the images are not a tensor of floating-point numbers.
-        ValueError: If the images are not `b c h w`, if a number is negative or not
-            finite, or if `zoom` is above 1.
+        ValueError: If the images are not `b c h w`, or if a number is negative or not
+            finite.
     """
     check_images(images, "c", ("h", "w"))
-    check_range(0, math.inf, shift=shift, degrees=degrees)
-    check_range(0, 1, zoom=zoom)
+    check_range(0, math.inf, shift=shift, degrees=degrees, zoom=zoom)
     b, _, h, w = images.shape
     right, down, turn, grow = torch.rand(4, b) * 2 - 1
     angle, scale = math.radians(degrees) * turn, 1 + zoom * grow
@@ -332,7 +331,7 @@ def batches(model: nn.Module, loader: Iterable) -> Iterator[tuple[Tensor, Tensor
         ValueError: If a batch holds no image.
         TypeError: If a batch is not a pair of tensors.
     """
-    device = next(chain(model.parameters(), model.buffers()), torch.zeros(0)).device
+    device = [*model.parameters(), *model.buffers(), torch.zeros(0)][0].device
     for batch in loader:
         match batch:
             case [Tensor() as images, Tensor() as labels]:
@@ -521,10 +520,7 @@ def train_epoch(run: Run) -> None:
 
 def plain(weights: Mapping[str, Any]) -> dict[str, Any]:
     """The same entries, under the names without `torch.compile` and `DataParallel`."""
-    return {
-        name.replace("_orig_mod.", "").removeprefix("module."): entry
-        for name, entry in weights.items()
-    }
+    return {re.sub(r"^module\.|_orig_mod\.", "", n): x for n, x in weights.items()}
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -573,7 +569,7 @@ def resume_run(run: Run, path: str | Path) -> None:
 
     Raises:
         ValueError: If the file is damaged or is not a checkpoint, or if it belongs to a
-            run with different settings.
+            run with different settings or other frozen parameters.
     """
     path, own = Path(path).expanduser(), identity(run)
     try:
@@ -591,7 +587,8 @@ def resume_run(run: Run, path: str | Path) -> None:
             run.optimizer.load_state_dict(state["optimizer"])
     except Exception as error:
         raise ValueError(
-            f"{path} is damaged or was not written by fit: choose another path"
+            f"{path} is damaged or was not written by fit, or other parameters were "
+            "trained: freeze the same ones, or choose another path"
         ) from error
     for name in other:
         raise ValueError(
