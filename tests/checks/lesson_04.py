@@ -91,6 +91,12 @@ class LeavesEval(HeadByHead):
         return out
 
 
+class SavesItsScale(InTorchWords):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("scale", torch.ones(1))
+
+
 class MeanOfTheMaps(InTorchWords):
     def attention_map(self, x):
         return super().attention_map(x).mean(dim=1)
@@ -210,6 +216,7 @@ WRONG = {
         (WelcomesAnyDivision, "of 10 channels and 3 heads should raise ValueError"),
         (ProbabilityAlone, "`attn_drop`, .* raised AttributeError"),
         (LeavesEval, "in another mode, training or eval"),
+        (SavesItsScale, "`state_dict`, which has the keys of published weights only"),
         (MeanOfTheMaps, "`attention_map`, which later lessons call"),
         (DetachesQueries, "what `backward` carries back"),
         (OnTheCpu, "on another device .* raised RuntimeError"),

@@ -268,7 +268,7 @@ WRONG = {
         (rates(by_range), "a rate of 0 raised ZeroDivisionError"),
         (
             rates(lambda r, n: [min(x, 0.9) for x in drop_path_rates(r, n)]),
-            r"with a rate of 1: \[0\.0, 0\.5, 1\.0\], got",
+            r"with a rate of 1: expected \[0\.0, 0\.5, 1\.0\], got",
         ),
     ],
 }

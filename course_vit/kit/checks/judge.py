@@ -191,7 +191,9 @@ class Judge:
             return literal(f"right so far, but not for {what}: {got}")
         if isinstance(got, Exception):
             return literal(f"right so far, but {what} raised {said}")
-        said = self.shape if unlike(got, right) else self.otherwise
+        off = "differs from the right answer by up to {off:.2g}"
+        by_default = off if isinstance(right, Tensor) else "expected {right}, got {got}"
+        said = self.shape if unlike(got, right) else self.otherwise or by_default
         return literal(f"right so far, but with {what}: ") + said if what else said
 
 
@@ -241,7 +243,7 @@ def exercise(
     also: Mapping[str, Run] | None = None,
     measures: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     shape: str = "expected shape {right}, got {got}",
-    otherwise: str = "differs from the right answer by up to {off:.2g}",
+    otherwise: str = "",
     **tolerance: float,
 ) -> Judge:
     """Write down an exercise; its mistakes are added to what is returned.
@@ -264,7 +266,8 @@ def exercise(
     raise ValueError".
 
     `measures` are numbers for the hints, functions of the outcome and the right one.
-    `shape` is said of a tensor of another shape, `otherwise` of anything else.
+    `shape` is said of a tensor of another shape, `otherwise` of anything else; by
+    default it names how far numbers are off, or both values.
     `rtol` and `atol` say how equal outcomes must be.
     """
     if trial is None:

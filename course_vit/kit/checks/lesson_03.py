@@ -349,11 +349,12 @@ attention = exercise(
             lambda f: f(*vectors(), values(), MASK)
         ),
     },
-    also={what: revealed(run) for what, run in FURTHER.items()}
-    | {
-        "what `backward` carries back to the values": lambda f: gradients(
-            lambda v: f(*vectors(), v), values()
-        )
+    also={
+        **{what: revealed(run) for what, run in FURTHER.items()},
+        "what `backward` carries back to the values": (
+            lambda f: gradients(lambda v: f(*vectors(), v), values())
+        ),
+        "`mask` given by its name": lambda f: f(*vectors(), values(), mask=MASK),
     },
     measures=MEASURES,
 )

@@ -271,6 +271,9 @@ layer = exercise(
         "`attention_map`, which later lessons call,": (
             lambda f: built(f).attention_map(X)
         ),
+        "`state_dict`, which has the keys of published weights only,": (
+            lambda f: sorted(f(12, 3).state_dict())
+        ),
         GRADIENT: lambda f: gradients(built(f), X),
         DEVICE: lambda f: elsewhere(lambda x: built(f).to(x.device)(x), X),
     },
