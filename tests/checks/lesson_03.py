@@ -194,7 +194,7 @@ WRONG = {
         (mixing(of_four_axes), "but 0 axes in front, .* raised RuntimeError"),
         (mixing(rounded), "with float64 .* later digits lost"),
         (mixing(refusing(overflowing)), "a hundred million .* holds nan"),
-        (lambda q, k, v, m=None: by_einsum(q, k, v.detach(), m), "back to the values"),
+        (lambda q, k, v, m=None: by_einsum(q, k, v.detach(), m), "back to the input"),
         (lambda q, k, v, m=None: by_torch_refusing(q, k, v, m), "raised TypeError"),
     ],
     "3.6": [

@@ -393,21 +393,26 @@ def unnumbered(error: Exception) -> str:
     return re.sub(r"\d+", "", str(error))
 
 
-def gradients(function: Callable[..., Tensor], *given: Tensor) -> Tensor:
-    """The numbers of all gradients, if the squares of the result are summed."""
-    leaves = [tensor.clone().requires_grad_() for tensor in given]
-    function(*leaves).square().sum().backward()
-    found = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
-    return torch.cat([gradient.flatten() for gradient in found])
+def backward(call: Callable[..., Tensor], *given: Tensor) -> dict[str, Run]:
+    """A further trial: the gradients of the tensors in `call(answer, *given)`."""
+
+    def run(answer: Any) -> Tensor:
+        leaves = [tensor.clone().requires_grad_() for tensor in given]
+        call(answer, *leaves).square().sum().backward()
+        found = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+        return torch.cat([gradient.flatten() for gradient in found])
+
+    return {"what `backward` carries back to the input": run}
 
 
-def elsewhere(function: Callable[..., Tensor], *given: Tensor) -> str:
-    """The device of the result for tensors on `meta`, where they hold no numbers."""
-    return str(function(*[tensor.to("meta") for tensor in given]).device)
+def elsewhere(call: Callable[..., Tensor], *given: Tensor) -> dict[str, Run]:
+    """A further trial: where the result is, if the tensors are not on the CPU."""
 
+    def run(answer: Any) -> str:
+        return str(call(answer, *[tensor.to("meta") for tensor in given]).device)
 
-GRADIENT = "what `backward` carries back to the input"
-DEVICE = "tensors on another device (here meta: are new tensors made where they are?)"
+    what = "tensors on another device (here meta: are new tensors made where they are?)"
+    return {what: run}
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

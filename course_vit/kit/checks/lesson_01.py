@@ -5,16 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...patch_embedding import as_pair, patchify
-from .judge import (
-    DEVICE,
-    GRADIENT,
-    answers,
-    draw,
-    element,
-    elsewhere,
-    exercise,
-    gradients,
-)
+from .judge import answers, backward, draw, element, elsewhere, exercise
 
 count = exercise(
     "1.1",
@@ -90,8 +81,8 @@ cutting = exercise(
         "one image (3, 8, 16), without the axis of the batch,": (
             lambda f: f(draw(3, 8, 16), 4)
         ),
-        GRADIENT: lambda f: gradients(lambda x: f(x, 4), draw(2, 3, 8, 16)),
-        DEVICE: lambda f: elsewhere(lambda x: f(x, 4), draw(2, 3, 8, 16)),
+        **backward(lambda f, x: f(x, 4), draw(2, 3, 8, 16)),
+        **elsewhere(lambda f, x: f(x, 4), draw(2, 3, 8, 16)),
     },
     measures={"in_place": in_place, "axes": lambda got, right: got.ndim},
     shape=SHAPE,

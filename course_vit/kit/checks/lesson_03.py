@@ -5,16 +5,7 @@ from torch import Tensor
 
 from ...self_attention import attention as mixed_values
 from ...self_attention import attention_weights
-from .judge import (
-    DEVICE,
-    GRADIENT,
-    answers,
-    draw,
-    element,
-    elsewhere,
-    exercise,
-    gradients,
-)
+from .judge import answers, backward, draw, element, elsewhere, exercise
 
 # Weights of attention, right or wrong: in 3.1, 3.2, 3.4 and 3.5
 
@@ -273,10 +264,8 @@ FURTHER = {
     "scores of a hundred million (what is exp of that?)": (
         lambda f: f(*[1e4 * part for part in vectors()])
     ),
-    GRADIENT: lambda f: gradients(
-        lambda q, k: f(q, k, MASK), *vectors(dtype=torch.float64)
-    ),
-    DEVICE: lambda f: elsewhere(f, *vectors()),
+    **backward(lambda f, q, k: f(q, k, MASK), *vectors(dtype=torch.float64)),
+    **elsewhere(lambda f, q, k: f(q, k), *vectors()),
 }
 
 who_looks = exercise(
@@ -351,9 +340,7 @@ attention = exercise(
     },
     also={
         **{what: revealed(run) for what, run in FURTHER.items()},
-        "what `backward` carries back to the values": (
-            lambda f: gradients(lambda v: f(*vectors(), v), values())
-        ),
+        **backward(lambda f, q, k, v: f(q, k, v, MASK), *vectors(), values()),
         "`mask` given by its name": lambda f: f(*vectors(), values(), mask=MASK),
     },
     measures=MEASURES,

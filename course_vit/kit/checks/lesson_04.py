@@ -9,16 +9,7 @@ from torch.nn import functional as F
 
 from ...multi_head_attention import MultiHeadAttention
 from ...self_attention import attention
-from .judge import (
-    DEVICE,
-    GRADIENT,
-    answers,
-    choose,
-    draw,
-    elsewhere,
-    exercise,
-    gradients,
-)
+from .judge import answers, backward, choose, draw, elsewhere, exercise
 
 X = draw(2, 5, 12)
 
@@ -204,10 +195,10 @@ def drops_looks(answer, images=400) -> tuple[bool, float]:
 
 def keeps_its_mode(answer) -> bool:
     """Whether the layer and its parts are after a pass in the mode they were in."""
-    layer, other = built(answer).train(), built(answer).eval()
-    layer(X), other(X)
-    parts = [*layer.modules()], [*other.modules()]
-    return all(p.training for p in parts[0]) and not any(p.training for p in parts[1])
+    layers = {mode: built(answer).train(mode) for mode in (True, False)}
+    for layer in layers.values():
+        layer(X)
+    return all(p.training == mode for mode in layers for p in layers[mode].modules())
 
 
 def sized(dim, heads, b, n, dtype=torch.float64, **more):
@@ -274,8 +265,8 @@ layer = exercise(
         "`state_dict`, which has the keys of published weights only,": (
             lambda f: sorted(f(12, 3).state_dict())
         ),
-        GRADIENT: lambda f: gradients(built(f), X),
-        DEVICE: lambda f: elsewhere(lambda x: built(f).to(x.device)(x), X),
+        **backward(lambda f, x: built(f)(x), X),
+        **elsewhere(lambda f, x: built(f).to(x.device)(x), X),
     },
 )
 

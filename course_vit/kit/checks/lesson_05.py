@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoder_block import DropPath, drop_path_rates
-from .judge import DEVICE, GRADIENT, answers, draw, elsewhere, exercise, gradients
+from .judge import answers, backward, draw, elsewhere, exercise
 
 # 5.1 A colleague's block
 
@@ -47,7 +47,7 @@ block = exercise(
         "second-norm-forgotten": lambda f: growth(f, attends=False),
         "equations 2 and 3 differ by up to {off:.2f}": tokens,
     },
-    also={GRADIENT: lambda f: gradients(lambda x: tokens(f, x=x), X)},
+    also=backward(lambda f, x: tokens(f, x=x), X),
     shape="tokens {right} went in, {got} came out",
 )
 block.mistakes |= {
@@ -180,6 +180,11 @@ def survivors(answer) -> tuple[float, float]:
     return ratio[ratio != 0].mean().item(), ratio.mean().item()
 
 
+def training_after(layer) -> bool:
+    layer(images(4))
+    return layer.training
+
+
 def calm(answer) -> bool:
     layer = answer(0.3).eval()
     return torch.equal(layer(images()), layer(images()))
@@ -239,12 +244,10 @@ drop_path = exercise(
         "the attribute drop_prob, which others read,": lambda f: getattr(
             f(0.25), "drop_prob", None
         ),
-        "the mode, training or eval, after a pass": lambda f: [
-            (layer.train(mode)(images(4)), layer.training)[1]
-            for layer, mode in ((f(0.3), True), (f(0.3), False))
-        ],
+        "the mode after a pass in training": lambda f: training_after(f(0.3)),
+        "the mode after a pass in eval": lambda f: training_after(f(0.3).eval()),
         "`state_dict`, where nothing is to be saved,": lambda f: [*f(0.3).state_dict()],
-        DEVICE: lambda f: elsewhere(f(0.3), images(4)),
+        **elsewhere(lambda f, x: f(0.3)(x), images(4)),
         "no image at all in eval (is there a loop over images?)": (
             lambda f: f(0.3).eval()(torch.ones(0, 3, 2))
         ),
