@@ -103,7 +103,8 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     """
     check_sizes(depth=depth)
     check_range(0, 1, drop_path_rate=drop_path_rate)
-    return [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
+    rate, steps = float(drop_path_rate), max(int(depth) - 1, 1)
+    return [rate * block / steps for block in range(depth)]
 
 
 # --- 5.8 The block ---

@@ -66,7 +66,7 @@ class MultiHeadAttention(nn.Module):
                 "dim must be a positive multiple of num_heads, "
                 f"got {dim=}, {num_heads=}"
             )
-        self.dim, self.num_heads = dim, num_heads
+        self.dim, self.num_heads = int(dim), int(num_heads)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "looking_inside": "torch .patch_embedding .training",
     "deit": "torch einops .patch_embedding .vision_transformer .training",
     "t2t": "torch einops .patch_embedding .encoder_block .vision_transformer",
-    "pretrained": "torch einops safetensors .position_encoding",
+    "pretrained": "torch einops safetensors .patch_embedding .position_encoding",
 }
 
 
@@ -122,7 +122,7 @@ def test_modules_neither_print_nor_assert(tree):
 
 
 def test_a_module_fits_on_two_screens(tree):
-    assert lines_that_count(tree) <= 180
+    assert lines_that_count(tree) <= 195
 
 
 def test_a_function_fits_on_half_a_screen(tree):

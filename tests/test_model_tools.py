@@ -4,6 +4,7 @@ import copy
 import pickle
 from functools import partial
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -144,6 +145,14 @@ def test_symbolic_tracing_records_every_variant(build, mode):
         right = model(images(b))
         torch.manual_seed(0)
         torch.testing.assert_close(traced(images(b)), right)
+
+
+def test_symbolic_tracing_reads_sizes_of_numpy():
+    sizes = {name: np.int64(size) for name, size in SIZES.items()}
+    model = model_of(partial(VIT, **sizes, drop_path_rate=np.float32(0.2))).train()
+    traced = torch.fx.symbolic_trace(model)
+    assert traced(images()).shape == (2, 5)
+    assert {type(block.drop_path.drop_prob) for block in model.blocks} == {float}
 
 
 @each_family
