@@ -186,7 +186,7 @@ def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
         page.locator(".jp-OutputArea-output", has_text=text).first.wait_for()
 
     page.evaluate(RUN_ALL, "workbook/01_patch_embedding.ipynb")
-    says("not yet, 1.1: the blank is still empty")
+    says("open 1.1 Count before you cut: the blank is still empty")
     run("answer = ...", "answer = (14, 3 * 16 * 16)")
     run('check("1.1", answer)')
     says("not yet, 1.1: 14")
@@ -195,7 +195,7 @@ def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
     says("ok 1.1")
     assert "Traceback" not in page.locator(".jp-Notebook").inner_text()
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    says("not yet, 1.2: the blank is still empty")
+    says("The cells below use the course's patchify")
     run("def patchify", MINE)
     run('check("1.2", patchify)')
     says("patchify in my_vit.patch_embedding is yours from now on")

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, ValuesView
 from functools import wraps
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,40 +22,53 @@ class Unsound(Exception):
 
 
 class NoAnswer(BaseException):
-    """The time is over. No `except Exception` of an answer may catch it."""
+    """The time is over. No `except Exception` of an answer may catch it.
+
+    Caught all the same, it is raised once more, in the first line that runs afterwards:
+    that line is no longer inside the `try`.
+    """
+
+    def __init__(self) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame and frame.f_code is not in_time.__code__:
+            frame.f_trace = once_more
+            frame = frame.f_back
+            sys.settrace(once_more)
+
+
+def once_more(*_: Any) -> Any:
+    raise NoAnswer
 
 
 def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
     """Judge an answer, but not longer than this, wherever it runs Python.
 
-    When the time is over, NoAnswer is raised in this thread again and again, from one
-    bytecode to the next, because an answer may catch all that is raised inside a `try`.
-
     Raises:
         NoAnswer: If the time is over.
     """
     thread, judged = ctypes.c_ulong(threading.get_ident()), list[bool]()
-    turn, patience = threading.Lock(), sys.getswitchinterval()
+    turn, tracer = threading.Lock(), sys.gettrace()
     throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def interrupt() -> None:
-        sys.setswitchinterval(1e-6)
         while not judged:
             with turn:
                 if not judged:
                     throw(thread, ctypes.py_object(NoAnswer))
-            time.sleep(1e-4)
-        sys.setswitchinterval(patience)
+            time.sleep(0.01)
 
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True
     timer.start()
     try:
-        judge(answer)
+        try:
+            judge(answer)
+        finally:
+            judged.append(True)  # after this, at most one NoAnswer is still under way
     finally:
-        judged.append(True)  # one step, which nothing that is thrown can prevent
+        sys.settrace(tracer)
         with turn:
-            throw(thread, None)  # takes back what has not arrived
+            throw(thread, None)  # takes it back if it has not arrived
         timer.cancel()
 
 
