@@ -695,7 +695,7 @@ def half_frozen():
         ),
         (
             {"model": half_frozen()},
-            "or other parameters were trained: freeze the same ones",
+            "must be continued with trained parameters",
         ),
     ],
 )
