@@ -7,6 +7,8 @@ mistake that must be recognised, or with a pattern of what must be said.
 """
 
 import re
+import subprocess
+import sys
 import time
 from importlib import import_module
 
@@ -169,6 +171,18 @@ def test_an_answer_that_never_ends_is_stopped(answer, monkeypatch):
     assert "no answer after 0 s" in refusal("1.2", answer).hint
     assert time.perf_counter() - start < 20  # at once, on a busy machine
     time.sleep(0.3)  # and no late interruption hits what comes next
+
+
+def test_after_a_check_a_profiler_still_works():
+    """A request to interrupt that is left over makes Python 3.11 hang there."""
+    code = """
+import cProfile
+from course_vit.kit.checks import check
+check("2.1", "B")
+print(cProfile.Profile().runcall(check, "2.1", "B"))
+"""
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=100)
 
 
 def interrupts(*_):

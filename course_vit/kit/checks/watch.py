@@ -68,7 +68,7 @@ def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
     finally:
         sys.settrace(tracer)
         with turn:
-            throw(thread, None)  # takes it back if it has not arrived
+            pass  # it arrives here at the latest
         timer.cancel()
 
 
