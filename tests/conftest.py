@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import shutil
 
 import pytest
 import torch
@@ -41,6 +42,29 @@ def package(request):
 def same_numbers_in_any_order():
     """Every test starts from one seed."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """The folder of a workbook to copy; making one takes a second."""
+    from course_vit.kit.workbook import Workbook
+
+    folder = tmp_path_factory.mktemp("fresh") / "workbook"
+    Workbook(folder).start()
+    return folder
+
+
+@pytest.fixture
+def mine(fresh, tmp_path, monkeypatch):
+    """A workbook of one's own, whose my_vit can be imported."""
+    from course_vit.kit.workbook import Workbook, forget
+
+    folder = tmp_path / "workbook"
+    shutil.copytree(fresh, folder)
+    monkeypatch.syspath_prepend(folder)
+    forget()
+    yield Workbook(folder)
+    forget()
 
 
 class EveryRaise:

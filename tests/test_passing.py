@@ -1,7 +1,6 @@
 """What becomes of an answer in a notebook of a workbook, in a real IPython."""
 
 import importlib
-import shutil
 from contextlib import suppress
 
 import pytest
@@ -24,24 +23,6 @@ from course_vit.kit.workbook import check, still_open
 LOOK = "def look(x):\n    return (x @ x.T).softmax(dim=-1)\n"
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fresh") / "workbook"
-    Workbook(folder).start()
-    return folder
-
-
-@pytest.fixture
-def mine(fresh, tmp_path, monkeypatch):
-    """The folder of a workbook whose my_vit is imported here."""
-    folder = tmp_path / "workbook"
-    shutil.copytree(fresh, folder)
-    monkeypatch.syspath_prepend(folder)
-    workbook.forget()
-    yield folder
-    workbook.forget()
-
-
 @pytest.fixture
 def run(mine):
     """Runs a cell of a notebook in the workbook, and returns its last value."""
@@ -61,8 +42,8 @@ def run(mine):
 # What is open is loaded, and not shown
 
 
-def module(folder, name):
-    return (folder / "my_vit" / f"{name}.py").read_text("utf-8")
+def module(workbook, name):
+    return (workbook.folder / "my_vit" / f"{name}.py").read_text("utf-8")
 
 
 def test_my_vit_shows_no_solution_of_an_open_exercise_and_has_all(mine):
@@ -220,7 +201,7 @@ def test_an_open_blank_lets_the_notebook_go_on_and_is_listed_at_the_end(run):
 def test_the_course_s_own_answer_is_no_answer(mine, run):
     run("from my_vit.exercises import look")
     assert run("check('3.1', look)") == "open 3.1: Along which axis?"
-    assert not (mine / "progress.json").exists()
+    assert not (mine.folder / "progress.json").exists()
 
 
 def test_a_program_is_told_that_a_blank_is_open(mine):

@@ -25,25 +25,6 @@ from course_vit.kit.testing import check_package, run
 from course_vit.kit.workbook import Workbook, WorkbookError
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """A workbook to copy; making one takes a second."""
-    folder = tmp_path_factory.mktemp("fresh") / "workbook"
-    Workbook(folder).start()
-    return folder
-
-
-@pytest.fixture
-def mine(fresh, tmp_path, monkeypatch):
-    """A workbook of one's own, whose my_vit can be imported."""
-    folder = tmp_path / "workbook"
-    shutil.copytree(fresh, folder)
-    monkeypatch.syspath_prepend(folder)
-    workbook.forget()
-    yield Workbook(folder)
-    workbook.forget()
-
-
 @pytest.fixture
 def cell(tmp_path):
     """Run code as a cell of a notebook: source at hand, names in one space."""
