@@ -34,10 +34,10 @@ from .patch_embedding import (
 __all__ = [
     "Loader",
     "Loss",
+    "cross_entropy",
     "check_clip_norm",
     "logits_of",
     "class_labels",
-    "cross_entropy",
     "train_step",
     "init_narrow",
     "make_optimizer",
@@ -62,6 +62,32 @@ __all__ = [
 
 Loader = DataLoader | Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Any, Tensor], Tensor]
+
+
+def cross_entropy(
+    images: Tensor, outputs: Tensor, labels: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """The mean of -log p(label), `b c h w, b k, b -> ()`.
+
+    The images are not needed here: every loss of the course is called with images,
+    outputs and labels, so that a loss can also show the images to a teacher (lesson 9).
+
+    Args:
+        images: The images, `b c h w`; they are ignored.
+        outputs: The logits, `b k`, or an object that holds them as `.logits`.
+        labels: The class of each image, `b`, from 0 to k - 1.
+        smoothing: The share of each label that is spread evenly over all classes
+            (Szegedy et al. 2016, sec. 7).
+
+    Raises:
+        ValueError: If the labels do not fit the logits (`class_labels`), or if
+            `smoothing` is not between 0 and 1.
+        TypeError: If the outputs hold no logits (`logits_of`).
+    """
+    check_range(0, 1, smoothing=smoothing)
+    logits = logits_of(outputs)
+    labels = class_labels(labels, logits)
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 def check_clip_norm(clip_norm: float) -> None:
@@ -120,32 +146,6 @@ def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
     if len(unknown):
         raise ValueError(f"expected labels from 0 to {k - 1}, got {unknown[0]}")
     return labels
-
-
-def cross_entropy(
-    images: Tensor, outputs: Tensor, labels: Tensor, smoothing: float = 0.0
-) -> Tensor:
-    """The mean of -log p(label), `b c h w, b k, b -> ()`.
-
-    The images are not needed here: every loss of the course is called with images,
-    outputs and labels, so that a loss can also show the images to a teacher (lesson 9).
-
-    Args:
-        images: The images, `b c h w`; they are ignored.
-        outputs: The logits, `b k`, or an object that holds them as `.logits`.
-        labels: The class of each image, `b`, from 0 to k - 1.
-        smoothing: The share of each label that is spread evenly over all classes
-            (Szegedy et al. 2016, sec. 7).
-
-    Raises:
-        ValueError: If the labels do not fit the logits (`class_labels`), or if
-            `smoothing` is not between 0 and 1.
-        TypeError: If the outputs hold no logits (`logits_of`).
-    """
-    check_range(0, 1, smoothing=smoothing)
-    logits = logits_of(outputs)
-    labels = class_labels(labels, logits)
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 def train_step(
