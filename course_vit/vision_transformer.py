@@ -170,7 +170,7 @@ class Backbone(_Scriptable):
                 drop_path=rate,
                 norm_eps=norm_eps,
             )
-            for rate in drop_path_rates(drop_path_rate, depth)
+            for rate in map(float, drop_path_rates(drop_path_rate, depth))
         )
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
 

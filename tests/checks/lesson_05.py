@@ -182,7 +182,7 @@ RIGHT = {
         lambda x, n1, look, n2, mlp: pre_norm(x, n1, look, n2, mlp),
     ],
     "5.2": [12.0 * 192**2 + 13 * 192, np.int64(444_864), [444_864], "444864"],
-    "5.3": [ImageByImage, ByComparison],
+    "5.3": [ByComparison, ImageByImage],
     "5.4": [
         rates(step_by_step),
         rates(lambda r, n: torch.linspace(0, r, n, device="cpu").tolist()),
