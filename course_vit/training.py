@@ -639,6 +639,9 @@ def fit(
     path = Path(checkpoint).expanduser() if checkpoint else None
     if path and path.exists():
         resume_run(run, path)
+    elif path:
+        save_run(run, path)  # if this fails, then it is now and not after an epoch
+        path.unlink()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         for _ in progress(range(len(run.history), run.epochs)):
             train_epoch(run)

@@ -122,7 +122,7 @@ def test_modules_neither_print_nor_assert(tree):
 
 
 def test_a_module_fits_on_two_screens(tree):
-    assert lines_that_count(tree) <= 195
+    assert lines_that_count(tree) <= 200
 
 
 def test_a_function_fits_on_half_a_screen(tree):

@@ -196,6 +196,11 @@ def test_torchscript_answers_alike_for_any_batch(build, way, tmp_path):
             ValueError,
             "image sides must be multiples of 8 and 8, got 20 and 24",
         ),
+        (
+            lambda: course_vit.allow_any_size(VIT(), policy="nearest"),
+            ValueError,
+            "policy must be one of .*, got 'nearest'",
+        ),
         *[
             (
                 lambda blocks=blocks: course_vit.intermediate_tokens(

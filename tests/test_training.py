@@ -620,6 +620,15 @@ def test_a_finished_run_only_comes_back(package, tmp_path):
     assert again_history == right_history
 
 
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_at_once(package, tmp_path):
+    (tmp_path / "file").touch()
+    model = small_model()
+    before = weights(model)
+    with pytest.raises(OSError, match="file"):
+        package.fit(model, small_loader(), 4, checkpoint=tmp_path / "file" / "run.pt")
+    assert torch.equal(weights(model), before)
+
+
 def test_a_checkpoint_is_replaced_in_one_move(package, tmp_path, monkeypatch):
     """A full disk or a pulled plug while writing leaves the old file."""
     path = tmp_path / "run.pt"

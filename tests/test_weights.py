@@ -674,6 +674,12 @@ def test_one_of_several_models_is_chosen(model, tmp_path, wrap, places):
         refused(words, load, path, num_classes=7)
 
 
+def test_the_only_model_needs_no_entry(model, tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(model.state_dict(), path)
+    refused("no model at 'ema': leave entry out", load, path, entry="ema")
+
+
 def wrapped(state, wrapper):
     return {f"{wrapper}{key}": tensor for key, tensor in state.items()}
 

@@ -31,12 +31,14 @@ def allow_any_size(model: Backbone, policy: str = "timm") -> Backbone:
 
     Raises:
         TypeError: If it is any other model.
+        ValueError: If there is no such policy.
     """
     if not isinstance(getattr(model, "patch_embed", None), PatchEmbedding):
         raise TypeError(
             "the model must be a ViT or DeiT of the course, got "
             f"{type(model).__name__}: build it with that img_size"
         )
+    resize_position_embedding(torch.zeros(1, 1, 1), (1, 1), 0, policy)  # is there one?
     model.embed = partial(_embed_any_size, model, policy)  # type: ignore
     return model
 

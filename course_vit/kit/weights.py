@@ -438,9 +438,9 @@ def read_weights(
     chosen = [p for p in models if not entry or f"{p}.".startswith(f"{entry}.")]
     averages = [place for place in chosen if "ema" in re.split(r"\W|_", place.lower())]
     if not chosen:
-        raise WeightsError(
-            f"{path} has no model at {entry!r}: choose one of {list(models)}"
-        )
+        places = [place for place in models if place]
+        todo = f"choose one of {places}" if places else "leave entry out"
+        raise WeightsError(f"{path} has no model at {entry!r}: {todo}")
     if len(chosen) > 1 and len(averages) != 1:
         raise WeightsError(
             f"{path} holds several models, {chosen}: choose one, as in"
