@@ -1,10 +1,7 @@
 """Lesson 1. Patch embedding.
 
-An image becomes a sequence of tokens: cut it into patches, lay each patch flat, and
-send every patch through the same linear map.
-
-Letters: `b` images, `c` channels, `p` patch side, `gh gw` rows and columns of the patch
-grid, `n` tokens (gh times gw), `d` width of a token.
+A Transformer reads a sequence of tokens. In this lesson an image becomes one: we cut it
+into patches, lay each patch flat, and send every patch through the same linear map.
 
 Printed from notebooks/01_patch_embedding.ipynb: edit there, then `make export`.
 """

@@ -85,7 +85,9 @@ def test_no_metadata_but_the_kernel_tags_and_our_own(lesson):
         "language_info": {"name": "python"},
     }, RERUN
     for cell in lesson.notebook.cells:
-        assert set(cell.metadata) <= {"tags", "course_vit"}, cell.source
+        assert set(cell.metadata) <= {"tags", "course_vit", "jupyter"}, cell.source
+        folded = cell.metadata.get("jupyter", {"source_hidden": True})
+        assert folded == {"source_hidden": True}, cell.source
 
 
 # Outputs
@@ -165,13 +167,15 @@ def test_one_title_stands_first_and_headings_go_down_step_by_step(lesson):
         assert after <= before + 1, list(headings(lesson))
 
 
-def test_the_first_cell_says_what_comes(lesson):
-    first = lesson.notebook.cells[0].source
+def test_the_first_screen_says_what_comes(lesson):
+    first, *others = lesson.markdown
     for part in ("**After this lesson you can**", "**Time**: ", "**Before**: "):
-        assert part in first, f"the first cell lacks {part}"
+        assert part in first.source, f"the first cell lacks {part}"
+    opening = first.source + others[0].source  # a picture may be between the two
     for level, title in headings(lesson):
         if level == 2 and title[0].isdigit():
-            assert f"(#{title.replace(' ', '-')})" in first, f"contents lack {title!r}"
+            link = f"(#{title.replace(' ', '-')})"
+            assert link in opening, f"contents lack {title!r}"
 
 
 def test_the_stated_time_is_the_readers(lesson):

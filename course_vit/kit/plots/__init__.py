@@ -1,7 +1,7 @@
 """Figures of the course: one look, one colour for each letter, alt text always.
 
-Functions here and in `lesson_NN` take tensors and give a matplotlib Figure; `show` puts
-a figure into the notebook together with the sentence that says what is seen.
+Functions in `lesson_NN` take tensors and return a matplotlib Figure that carries its
+own description (`describe`), and `show` puts both into the notebook.
 """
 
 from collections.abc import Sequence
@@ -57,11 +57,18 @@ def figure(
     return fig, list(axes.flat)
 
 
-def show(fig: Figure, alt: str) -> None:
-    """Put a figure into the notebook; `alt` says what it shows, axes and trend.
+def describe(fig: Figure, alt: str) -> Figure:
+    """Give a figure its alt text: what it shows, its axes and its trend."""
+    fig.set_label(alt)
+    return fig
 
-    It is stored as the output's text, too. Raises ValueError if it is empty.
+
+def show(fig: Figure, alt: str = "") -> None:
+    """Put a figure into the notebook, with its alt text as metadata and as text.
+
+    Raises ValueError if the figure has no alt text (`describe`).
     """
+    alt = alt or str(fig.get_label())
     if not alt.strip():
         raise ValueError("a figure needs alt text: what is seen, the axes, the trend")
     raw, png = BytesIO(), BytesIO()
