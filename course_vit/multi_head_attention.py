@@ -1,10 +1,8 @@
 """Lesson 4. Multi-head attention.
 
-Several questions are asked at once: every head looks at the picture through its own
-slice of the channels, and one last linear map combines the answers.
-
-Letters: `b` images, `n` tokens that ask, `m` tokens that are looked at, `d` width of a
-token, `h` heads, `e` width of one head (d divided by h).
+One attention map gives one answer. With several heads a token asks several questions at
+once: each head looks at the picture through its own slice of the channels, and one last
+linear map combines what the heads found.
 
 Printed from notebooks/04_multi_head_attention.ipynb: edit there, then `make export`.
 """
@@ -24,7 +22,7 @@ __all__ = [
 
 # --- 4.3 The layer ---
 
-# `torch.fx` cannot look into these functions: it records each call as one step.
+# For tools that record a model (`torch.fx`): each call is one step for them.
 _STEPS = wrap("rearrange"), wrap("check_shape")
 
 

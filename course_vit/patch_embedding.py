@@ -110,7 +110,7 @@ def check_images(
     check_shape("images", images, ("b", in_chans, *img_size))
 
 
-# `torch.fx` cannot look into these functions: it records each call as one step.
+# For tools that record a model (`torch.fx`): each call is one step for them.
 _STEPS = wrap("rearrange"), wrap("check_images")
 
 

@@ -51,7 +51,7 @@ def scaled_weights(q: Tensor, k: Tensor) -> Tensor:
 
 # Exercise 4.4
 def colleague(layer, x: Tensor) -> Tensor:
-    """The same layer in torch's own words, `b n d -> b n d`."""
+    """The same layer with `view` and `permute`, `b n d -> b n d`."""
     b, n, d = x.shape
     h = layer.num_heads
     parts = layer.qkv(x).view(b, n, 3, h, d // h)  # b n three h e

@@ -21,7 +21,10 @@ from .watch import NoAnswer, Unsound, blank_left, functions, in_time, tidy, wher
 __all__ = ["EXERCISES", "Exercise", "NotYet", "check", "judge_of"]
 
 SECONDS = 60.0  # longer than this and an answer is taken never to end
-EMPTY = "the blank is still empty, write your answer first"
+EMPTY = (
+    "the blank is still empty: write your answer first, in place of `...` or of "
+    "`raise NotImplementedError`"
+)
 
 
 @dataclass(frozen=True)

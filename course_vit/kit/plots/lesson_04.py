@@ -1,10 +1,14 @@
 """Figures of lesson 04: heads."""
 
+from math import floor
+
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import (
     AXIS_COLORS,
@@ -15,11 +19,47 @@ from . import (
     SKY,
     VERMILION,
     YELLOW,
+    describe,
     draw_image,
     figure,
+    tiles,
 )
 
 TOKEN_COLORS = [SKY, ORANGE, YELLOW, "#DDDDDD"]
+
+
+def slices_of_channels(
+    image: Tensor, tokens: Tensor, num_heads: int, query: int = 60
+) -> Figure:
+    """An image, its tokens `n d`, the heads' slices, and what each of them finds."""
+    slices = tokens.unflatten(1, (num_heads, -1)).transpose(0, 1)  # h n e
+    centred = F.normalize(slices - slices.mean(dim=1, keepdim=True), dim=-1)
+    maps = (8 * centred @ centred.mT).softmax(dim=-1)[:, query]  # h m
+    (n, d), side = tokens.shape, round(tokens.shape[0] ** 0.5)
+    ratios = [1, 1.4] + [1] * num_heads
+    fig, (first, left, *axes) = figure(1, len(ratios), height=2.3, width_ratios=ratios)
+    patch, (y, x) = image.shape[-1] // side, divmod(query, side)
+    draw_image(first, image, "one patch asks")
+    frame_cell(first, x * patch - 0.5, y * patch - 0.5, patch)
+    left.imshow(tokens, cmap="gray", aspect="auto")
+    left.set_title(f"{n} tokens of {d} channels")
+    left.set(xticks=[], yticks=[])
+    colors = [BLUE, VERMILION, GREEN, ORANGE][:num_heads]
+    for head, (ax, color) in enumerate(zip(axes, colors, strict=True)):
+        start, width = head * d / num_heads, d / num_heads
+        frame = Rectangle((start + 4, -0.5), width - 8, n, fill=False, ec=color, lw=4)
+        left.add_patch(frame)
+        draw_image(ax, maps[head].reshape(side, side), cmap="viridis", vmin=0)
+        frame_cell(ax, x - 0.5, y - 0.5, 1)
+        ax.set_title(f"head {head}", color=color, weight="bold")
+    return describe(
+        fig,
+        f"Left: an image with a framed patch. Middle: its {n} tokens as a table, {d} "
+        f"channels wide, divided into {num_heads} framed slices of {d // num_heads} "
+        f"channels. Right: for each slice one map of "
+        f"{side} by {side} patches, which shows what the framed patch finds when it "
+        "compares the patches by that slice alone: each head finds something else.",
+    )
 
 
 def query_maps(
@@ -45,7 +85,25 @@ def query_maps(
             frame_cell(ax, x - 0.5, y - 0.5, 1)
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title)
-    return fig
+    named = zip(maps, titles[1:], strict=True)
+    seen = [where(it[queries[0]], queries[0], title) for it, title in named]
+    return describe(
+        fig,
+        f"In each of {len(queries)} rows an image with a framed patch, and beside it "
+        f"{len(maps)} maps of {side} by {side} patches that show what this patch looks "
+        f"at, bright where it looks most. In the first row: {'; '.join(seen)}.",
+    )
+
+
+def where(weights: Tensor, query: int, title: str) -> str:
+    """How widely a row of weights `m` on a square of patches is spread, in words."""
+    side, order = round(len(weights) ** 0.5), weights.argsort(descending=True)
+    half = order[: int((weights[order].cumsum(0) < 0.5 * weights.sum()).sum()) + 1]
+    steps = torch.stack([half // side - query // side, half % side - query % side])
+    far = steps.float().norm(dim=0).mean()
+    return (
+        f"{title}, half of the weight on {len(half)} patches, {far:.1f} away on average"
+    )
 
 
 def frame_cell(ax: Axes, x: float, y: float, size: float) -> None:
@@ -92,7 +150,30 @@ def head_flow(tokens: Tensor, right: Tensor, wrong: Tensor, follow: int) -> Figu
         left += e + 4.4
     ax.set(xlim=(-1, left - 2), ylim=(h * (n + gap) - gap + 0.2, -2.7), aspect="equal")
     ax.axis("off")
-    return fig
+
+    def owners(heads: Tensor) -> str:
+        pieces = [sorted(set((head // d).flatten().tolist())) for head in heads]
+        letters = [", ".join("ABCD"[token] for token in row) for row in pieces]
+        return "; ".join(f"head {head} of {row}" for head, row in enumerate(letters))
+
+    return describe(
+        fig,
+        f"{n} tokens as rows of {d} numbered channels; one number is framed. Naming "
+        f"the heads cuts every row into {h} groups of {e}. With the heads in front, "
+        f"they hold pieces of these tokens: {owners(right)}. After plain reshape: "
+        f"{owners(wrong)}; the framed number is in the row of another token.",
+    )
+
+
+def split_and_merged(pictures: list[Tensor], titles: list[str]) -> Figure:
+    """The same picture after splitting and merging in several ways, `c h w` each."""
+    same = [f"{(it == pictures[0]).float().mean():.0%}" for it in pictures]
+    return describe(
+        tiles(pictures, titles, columns=3, size=2.9),
+        f"{len(pictures)} pictures: {', '.join(titles)}. The first is the photograph; "
+        "the others are colourful noise in fine stripes. Numbers in their place: "
+        f"{', '.join(same)}.",
+    )
 
 
 def draw_cells(
@@ -122,22 +203,29 @@ def write_axis(ax: Axes, letter: str, x: float, y: float) -> None:
     text.set(ha="center", va="center", family="monospace")
 
 
-def who_moved(
-    moved: list[Tensor], titles: list[str], changed: tuple[int, int]
-) -> Figure:
-    """Which tokens of which images moved, each `b n`, after one token was changed."""
-    fig, axes = figure(1, len(moved), height=2.5)
-    (b, n), (image, token) = moved[0].shape, changed
+def changed(changes: list[Tensor], titles: list[str], cause: tuple[int, int]) -> Figure:
+    """Which tokens of which images change, each `b n`, after one token was changed."""
+    fig, axes = figure(1, len(changes), height=2.5)
+    (b, n), (image, token) = changes[0].shape, cause
     colors = ListedColormap(["#E5E5E5", BLUE])
-    for ax, moves, title in zip(axes, moved, titles, strict=True):
-        ax.pcolormesh(moves, cmap=colors, vmin=0, vmax=1, edgecolors="white")
+    for ax, found, title in zip(axes, changes, titles, strict=True):
+        ax.pcolormesh(found, cmap=colors, vmin=0, vmax=1, edgecolors="white")
         ax.plot(token + 0.5, image + 0.5, "x", color="white", ms=7, mew=2)
         ax.set_xticks([i + 0.5 for i in range(0, n, 5)], map(str, range(0, n, 5)))
         ax.set_yticks([i + 0.5 for i in range(b)], map(str, range(b)))
-        ax.set(title=f"{title}: who moved", ylim=(b, 0), aspect="equal")
+        ax.set(title=f"{title}: what changes", ylim=(b, 0), aspect="equal")
         ax.set_xlabel("token, n", color=AXIS_COLORS["n"])
     axes[0].set_ylabel("image, b", color=AXIS_COLORS["b"])
-    return fig
+    found = "; ".join(
+        f"{title}: outputs of {int(it.any(1).sum())} images, at {int(it.any(0).sum())} "
+        "tokens"
+        for it, title in zip(changes, titles, strict=True)
+    )
+    return describe(
+        fig,
+        f"Grids of {b} images by {n} tokens; token {token} of image {image} has a "
+        f"cross, because it was changed. What changes is dark. {found}.",
+    )
 
 
 def accuracies(names: list[str], batches: list[float], singles: list[float]) -> Figure:
@@ -157,4 +245,13 @@ def accuracies(names: list[str], batches: list[float], singles: list[float]) -> 
     ax.set(xlim=(0, 1.02), ylim=(len(names) - 0.2, -0.6))
     ax.set_xlabel("share of test digits recognised")
     ax.legend(frameon=False, loc="center", bbox_to_anchor=(0.5, 0.5))
-    return fig
+    pairs = zip(names, batches, singles, strict=True)
+    fall = [
+        f"{name} falls to {one:.1f}" for name, many, one in pairs if many > one + 0.1
+    ]
+    return describe(
+        fig,
+        f"Share of test digits that {len(names)} layers recognise. In batches of 100 "
+        f"all are above {floor(10 * min(batches) - 1) / 10}. One by one, "
+        f"{', '.join(fall) or 'none falls'}; the dotted line is guessing, 0.1.",
+    )
