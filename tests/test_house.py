@@ -1,10 +1,8 @@
 """The house itself: the cheap import, the set-up, the workflows, the door."""
 
-import os
 import re
 import subprocess
 import sys
-from fnmatch import fnmatch
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import jedi
 import pytest
 import yaml
-from house import MODULES, NOTEBOOKS, ROOT, stated_minutes
+from house import MODULES, NOTEBOOKS, ROOT, our_files, stated_minutes
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -46,18 +44,6 @@ def run(*command):
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     return done.stdout
-
-
-def our_files():
-    """Every file of the course: all but git's own and what .gitignore names."""
-    ignored = [".git", *(line.strip("/") for line in read(".gitignore").split())]
-
-    def ours(names):
-        return [n for n in names if not any(fnmatch(n, pattern) for pattern in ignored)]
-
-    for folder, folders, files in os.walk(ROOT):
-        folders[:] = ours(folders)
-        yield from (Path(folder, name) for name in ours(files))
 
 
 def workflow_of(path):
