@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if str(error.name).startswith(("course_vit", "my_vit")):
             raise
         todo = "pip install 'course_vit[course]'"
-        print(f"{options.command} needs {error.name}: {todo}", file=sys.stderr)
+        print(
+            f"{options.command} needs {str(error.name).partition('.')[0]}: {todo}",
+            file=sys.stderr,
+        )
         return 1
     except (CourseError, OSError) as error:
         print(error, file=sys.stderr)

@@ -19,9 +19,8 @@ from .workbook import PACKAGE, Workbook, WorkbookError, course_texts, lesson
 
 SECONDS = 180  # longer than this and a test is taken never to end
 # Without settings of its own, pytest takes those of a project that lies around it.
-SETTINGS = f"""[pytest]
+SETTINGS = """[pytest]
 addopts = -m "not gpu"
-faulthandler_timeout = {SECONDS}
 markers = gpu
 """
 
@@ -136,6 +135,7 @@ def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
                 [
                     *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
                     *(f"--config-file={settings}", f"--rootdir={COURSE}"),
+                    *("-o", f"faulthandler_timeout={SECONDS}"),
                     *(f"--package={PACKAGE}", f"--junitxml={report}"),
                     *map(str, tests),
                 ],
