@@ -1,32 +1,31 @@
-# The short names. `make` lists them; CI runs the same ones.
+# The short names. `make` lists them; CI runs the same ones. Where there is uv, it makes
+# the environment, .venv, else Python's own venv and pip do.
 #
-# make lab PYTHON=python3.12   builds the environment, .venv, with that Python
+# make lab PYTHON=python3.12   builds the environment with that Python
 # make test PY=python          uses the active environment (conda) and installs nothing
 # make test LOCKED=1           installs exactly what requirements.txt pins
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
 
 .PHONY: help lab test test-browser test-offline test-gpu check-export check-style \
-	check-types check-spelling check-code check-notebooks export notebooks results \
+	check-types check-spelling check-code check-notebooks dist export notebooks results \
 	lock clean
 .NOTPARALLEL:
 
 RIGHT_PYTHON = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 WORKBOOK ?= workbook
-LESSON ?= $(WORKBOOK)/00_start_here.ipynb
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; \
 	do $$p -c '$(RIGHT_PYTHON)' 2>/dev/null && echo $$p && break; done)
 STRIP = $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
 	"$(addprefix metadata.language_info.,codemirror_mode file_extension mimetype \
 	nbconvert_exporter pygments_lexer version)"
 
-# JupyterLab refuses root, which many a container has, unless it is told otherwise.
-AS_ROOT = $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
-
 # An environment is ready when its stamp is newer than pyproject.toml.
 ifeq ($(origin PY),undefined)
 PY = .venv/bin/python
 LAB_ENV = $(if $(LOCKED),.venv/.locked,.venv/.course)
 TEST_ENV = $(if $(LOCKED),.venv/.locked,.venv/.test)
+UV := $(shell command -v uv)
+INSTALL = $(if $(UV),$(UV) pip install --compile-bytecode --python $(PY),$(PY) -m pip install)
 endif
 
 # Two processes share the files of tests, with one thread each.
@@ -41,8 +40,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 
 lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, make it)
-	$(PY) -m course_vit start $(WORKBOOK)
-	$(PY) -m jupyterlab $(AS_ROOT) $(LAB_FLAGS) $(LESSON)
+	$(PY) -m course_vit lab $(WORKBOOK) $(LAB_FLAGS)
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
@@ -78,6 +76,11 @@ check-code: $(TEST_ENV)  ## the tests; every error that a lesson raises is provo
 check-notebooks: $(TEST_ENV)  ## run every notebook and compare every output
 	$(NO_NETWORK) $(PY) -m pytest $(PARALLEL) --nbval --durations=10 notebooks
 
+dist: $(TEST_ENV)  ## build the wheel and the sdist, and learn from the wheel without a clone
+	rm -rf dist
+	$(PY) -m hatchling build
+	DIST=dist $(NO_NETWORK) $(PY) -m pytest -m "not gpu" --durations=10 tests/test_dist.py
+
 export: $(TEST_ENV)  ## print the modules from the notebooks
 	$(PY) -m course_vit export
 
@@ -91,7 +94,7 @@ results: $(TEST_ENV)  ## run the long trainings and store what they find (an hou
 lock: $(TEST_ENV)  ## renew requirements.txt from pyproject.toml
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile --quiet --upgrade --python-version 3.11 --python-platform \
-		x86_64-unknown-linux-gnu --extra course --extra test --generate-hashes \
+		x86_64-unknown-linux-gnu --extra course --extra check --extra test --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.txt pyproject.toml
 
@@ -101,18 +104,18 @@ clean:  ## forget the environment; the next make builds it afresh
 .venv/bin/pip:
 	@$(or $(PYTHON),false) -c '$(RIGHT_PYTHON)' || { echo "This course needs Python 3.10 to \
 	3.13, got $(or $(PYTHON),none). Install one, or name one: make lab PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(if $(UV),$(UV) venv --seed --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 
 .venv/.course: pyproject.toml | .venv/bin/pip
 	@echo "Installing into .venv: some minutes the first time, torch is large."
-	$(PY) -m pip install -e ".[course]"
+	$(INSTALL) -e ".[course]"
 	touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/pip
-	$(PY) -m pip install -e ".[course,test]"
+	$(INSTALL) -e ".[course,check,test]"
 	touch $@ .venv/.course
 
 .venv/.locked: pyproject.toml requirements.txt | .venv/bin/pip
-	$(PY) -m pip install --require-hashes -r requirements.txt
-	$(PY) -m pip install --no-deps -e .
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps -e .
 	touch $@

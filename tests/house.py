@@ -2,12 +2,27 @@
 
 import ast
 import json
+import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "course_vit").glob("[!_]*.py"))  # printed from the notebooks
+
+
+def our_files():
+    """Every file of the course: all but git's own and what .gitignore names."""
+    lines = (ROOT / ".gitignore").read_text("utf-8").split()
+    ignored = [".git", *(line.strip("/") for line in lines)]
+
+    def ours(names):
+        return [n for n in names if not any(fnmatch(n, pattern) for pattern in ignored)]
+
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = ours(folders)
+        yield from (Path(folder, name) for name in ours(files))
 
 
 def lines_that_count(tree):

@@ -22,11 +22,8 @@ from playwright.sync_api import sync_playwright
 pytestmark = pytest.mark.browser
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
-SETTINGS = {
-    # All cells are in the page, not only those in view; no news dialog.
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
+# All cells are in the page, not only those in view.
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}
 RUN_ALL = """async path => {
   const app = window.jupyterapp;
   await app.restored;
@@ -37,6 +34,14 @@ RUN_ALL = """async path => {
   return panel.content.widgets
     .filter(cell => cell.model.type === 'code')
     .map(cell => cell.model.executionCount);
+}"""
+OPEN = """async path => {
+  const app = window.jupyterapp;
+  await app.restored;
+  const panel = await app.commands.execute('docmanager:open', { path });
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
 }"""
 # Text that is wider than its place is cut off, or needs a scroll bar to be read.
 TOO_WIDE = """() =>
@@ -87,11 +92,10 @@ def lab(tmp_path_factory):
         "JUPYTERLAB_SETTINGS_DIR": f"{home}/settings",
         "JUPYTERLAB_WORKSPACES_DIR": f"{home}/workspaces",
     }
-    lesson = f"LESSON={notebooks}/{NOTEBOOKS[0].name}"
     workbook = f"WORKBOOK={home}/course/workbook"
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
-            ["make", "lab", f"LAB_FLAGS={' '.join(flags)}", lesson, workbook],
+            ["make", "lab", f"LAB_FLAGS={' '.join(flags)}", workbook],
             cwd=ROOT,
             env=os.environ | folders,
             stdout=log,
@@ -150,6 +154,34 @@ def test_the_token_is_asked_for(lab, browser):
     page.goto(f"{lab[0]}/lab")
     assert page.get_by_label("Password or token").is_visible()
     page.close()
+
+
+def test_no_news_are_offered(page):
+    page.evaluate("window.jupyterapp.restored")
+    asked = page.evaluate("""() => window.jupyterapp.serviceManager.settings
+        .fetch('@jupyterlab/apputils-extension:notification')""")
+    defaults = {k: v["default"] for k, v in asked["schema"]["properties"].items()}
+    assert (defaults["fetchNews"], defaults["checkForUpdates"]) == ("false", False)
+    page.wait_for_timeout(3000)
+    assert page.locator(".jp-Notification-List, .jp-toastContainer li").count() == 0
+    assert "news" not in page.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "13_capstone"])
+def test_a_notebook_that_is_only_opened_is_not_changed(page, lab, name):
+    path = lab[1] / f"{name}.ipynb"
+    before = path.read_bytes()
+    page.evaluate(OPEN, f"workbook/{path.name}")
+    tab = page.locator(".lm-TabBar-tab.lm-mod-current", has_text=path.name)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").last.wait_for()
+    page.wait_for_timeout(2000)
+    assert "jp-mod-dirty" not in tab.get_attribute("class")
+    page.evaluate("window.jupyterapp.commands.execute('application:close')")
+    tab.wait_for(state="detached")  # without a question whether to save
+    assert path.read_bytes() == before
+    page.evaluate(OPEN, f"workbook/{path.name}")
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,10 +1,8 @@
 """The house itself: the cheap import, the set-up, the workflows, the door."""
 
-import os
 import re
 import subprocess
 import sys
-from fnmatch import fnmatch
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import jedi
 import pytest
 import yaml
-from house import MODULES, NOTEBOOKS, ROOT, stated_minutes
+from house import MODULES, NOTEBOOKS, ROOT, our_files, stated_minutes
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -32,10 +30,8 @@ def read(name):
 PROJECT = tomllib.loads(read("pyproject.toml"))
 PYTHON = SpecifierSet(PROJECT["project"]["requires-python"])
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-WANTED = [
-    Requirement(line)
-    for line in PROJECT["project"]["dependencies"] + EXTRAS["course"] + EXTRAS["test"]
-]
+OF_EXTRAS = EXTRAS["course"] + EXTRAS["check"] + EXTRAS["test"]
+WANTED = [Requirement(line) for line in PROJECT["project"]["dependencies"] + OF_EXTRAS]
 MAKEFILE = re.sub(r"\s*\\\n\s*", " ", read("Makefile"))
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.M))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -46,18 +42,6 @@ def run(*command):
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     return done.stdout
-
-
-def our_files():
-    """Every file of the course: all but git's own and what .gitignore names."""
-    ignored = [".git", *(line.strip("/") for line in read(".gitignore").split())]
-
-    def ours(names):
-        return [n for n in names if not any(fnmatch(n, pattern) for pattern in ignored)]
-
-    for folder, folders, files in os.walk(ROOT):
-        folders[:] = ours(folders)
-        yield from (Path(folder, name) for name in ours(files))
 
 
 def workflow_of(path):
@@ -208,7 +192,7 @@ def test_strictness_is_not_loosened():
 
 def test_ci_runs_the_test_command_of_the_readme_and_the_browser():
     assert "exec env -i" in read(".ci/run"), "begin with a newcomer's environment"
-    for command in ("make test", "make test-browser"):
+    for command in ("make test", "make test-browser", "make dist"):
         assert re.search(rf"^time {command}$", read(".ci/run"), flags=re.M)
     assert "make test" in read("README.md")
 
@@ -233,12 +217,24 @@ def test_a_workflow_is_valid(path):
 def test_a_workflow_may_little_and_trusts_no_moving_tag(path):
     workflow = workflow_of(path)
     assert workflow["permissions"] == {"contents": "read"}
-    for job in workflow["jobs"].values():
-        assert "permissions" not in job
+    for name, job in workflow["jobs"].items():
+        if "permissions" in job:  # to prove to PyPI who is publishing
+            assert (path.stem, name) == ("release", "publish")
+            assert job["permissions"] == {"id-token": "write"}
         for step in job["steps"]:
             assert "run" in step or re.search(r"@[0-9a-f]{40}$", step["uses"]), step
             if "checkout" in step.get("uses", ""):
                 assert step["with"]["persist-credentials"] is False
+
+
+def test_only_a_tag_publishes_and_only_what_was_tested():
+    workflow = workflow_of(ROOT / ".github/workflows/release.yml")
+    assert workflow[True] == {"push": {"tags": ["v*"]}}
+    jobs = workflow["jobs"]
+    assert {"run": "make dist LOCKED=1"} in jobs["build"]["steps"]
+    assert jobs["publish"]["needs"] == "build"
+    assert jobs["publish"]["environment"] == "pypi"
+    assert not any("run" in step for step in jobs["publish"]["steps"])
 
 
 @each_workflow

@@ -556,5 +556,5 @@ def test_a_package_that_is_missing_is_named(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "course_vit.kit.predict")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["predict", "cat.png", "--model", TINY]) == 1
-    message = "predict needs matplotlib: pip install -e '.[course]' in the folder"
+    message = "predict needs matplotlib: pip install 'course_vit[course]'"
     assert capsys.readouterr().err.startswith(message)

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -704,6 +706,107 @@ def test_a_lesson_without_tests_is_named(mine):
         check_package(mine, 0)
     with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 13"):
         check_package(mine, 99)
+
+
+def test_settings_of_a_project_around_the_course_do_not_count(mine, monkeypatch):
+    around = mine.folder.parent / "course"
+    (around / "tests").mkdir(parents=True)
+    (around / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    option = "def pytest_addoption(parser): parser.addoption('--package')"
+    (around / "tests" / "conftest.py").write_text(option)
+    (around / "tests" / "test_one.py").write_text("def test_one(): pass\n")
+    monkeypatch.setattr(testing, "COURSE", around)
+    (case,), output = run(mine.folder, [around / "tests" / "test_one.py"])
+    assert not case.failure, output
+
+
+@pytest.mark.parametrize("name", ["hypothesis", "vit_pytorch"])
+def test_what_the_tests_lack_is_named(mine, capsys, monkeypatch, name):
+    monkeypatch.setattr(testing, "find_spec", lambda asked: asked != name)
+    assert main(["check", str(mine.folder)]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f"you do not have {name}: pip install 'course_vit[check]'\n")
+
+
+# The lab
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What JupyterLab is started with; it is not really started."""
+    from jupyterlab.labapp import LabApp
+
+    opened = []
+    monkeypatch.setattr(LabApp, "launch_instance", opened.extend)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "theirs")
+    return opened
+
+
+def test_the_lab_makes_a_workbook_and_opens_its_first_lesson(
+    opened, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lab"]) == 0
+    assert opened[0] == str(tmp_path / "workbook" / "00_start_here.ipynb")
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path / 'workbook'}: made ")
+    assert said.endswith("JupyterLab opens 00_start_here.ipynb\n")
+
+
+def test_the_lab_opens_the_lesson_of_the_next_exercise(opened, mine):
+    mine.catch_up(5)
+    assert main(["lab", str(mine.folder)]) == 0
+    notes = {number: {} for number in EXERCISES}
+    (mine.folder / "progress.json").write_text(json.dumps(notes))
+    assert main(["lab", str(mine.folder)]) == 0
+    names = [
+        mine.folder / "05_encoder_block.ipynb",
+        mine.folder / "00_start_here.ipynb",
+    ]
+    assert [it for it in opened if it.endswith(".ipynb")] == [*map(str, names)]
+
+
+def test_the_lab_passes_on_its_options_and_those_of_the_reader(opened, mine):
+    flags = ["--port", "9999", "--no-browser"]
+    assert main(["lab", str(mine.folder), *flags]) == 0
+    assert opened[-3:] == flags
+    theirs, ours = os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert theirs == "theirs"
+    (settings,) = Path(ours).glob("labconfig/*.json")
+    (values,) = json.loads(settings.read_text("utf-8")).values()
+    assert values["fetchNews"] == "false"
+
+
+@pytest.mark.parametrize(("user", "flags"), [(0, ["--allow-root"]), (1000, [])])
+def test_the_lab_allows_root_only_to_root(opened, mine, monkeypatch, user, flags):
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    monkeypatch.chdir(mine.folder)
+    assert main(["lab"]) == 0
+    assert opened[1:] == flags
+
+
+def test_without_jupyterlab_it_is_said_what_to_install(mine, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "course_vit.kit.lab", raising=False)
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)
+    assert main(["lab", str(mine.folder)]) == 1
+    said = capsys.readouterr().err
+    assert said == "lab needs jupyterlab: pip install 'course_vit[course]'\n"
+
+
+@pytest.mark.parametrize("command", ["start", "progress", "export"])
+def test_only_the_lab_takes_options_that_it_does_not_know(capsys, command):
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--port=9999"])
+    assert "unrecognized arguments: --port=9999" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"course_vit {version('course_vit')}\n"
+
+
+# my_vit
 
 
 def test_a_module_is_read_afresh_though_size_and_second_are_the_same(mine, monkeypatch):

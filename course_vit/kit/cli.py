@@ -7,10 +7,15 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import CourseError
 from .export import export
+
+if TYPE_CHECKING:
+    from .workbook import Workbook
 
 INTERRUPTED = "interrupted: run the command again, it goes on"
 
@@ -23,7 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a folder may have any name
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    if rest and options.run is not run_lab:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -34,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # such as `course-vit progress | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith(("course_vit", "my_vit")):
+            raise
+        todo = "pip install 'course_vit[course]'"
+        print(
+            f"{options.command} needs {str(error.name).partition('.')[0]}: {todo}",
+            file=sys.stderr,
+        )
+        return 1
     except (CourseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -42,7 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The commands; `run` of each takes the options and returns the exit code."""
     top = argparse.ArgumentParser("course-vit", description="The tools of the course.")
-    commands = top.add_subparsers(required=True, metavar="command")
+    installed = [it.version for it in distributions(name="course_vit")]
+    version = f"course_vit {(installed or ['that is not installed'])[0]}"
+    top.add_argument("--version", action="version", version=version)
+    commands = top.add_subparsers(required=True, metavar="command", dest="command")
+
+    command = commands.add_parser(
+        "lab",
+        usage="course-vit lab [FOLDER] [OPTION OF JUPYTERLAB ...]",
+        help="make or renew a workbook, and open it in JupyterLab",
+        description="Make a workbook, or renew what you have not touched, and open it "
+        "in JupyterLab at your next exercise. FOLDER is the workbook (default: this "
+        "folder if it is one, else workbook/ in this folder); what follows it goes to "
+        "JupyterLab, such as --port=9999.",
+    )
+    command.set_defaults(run=run_lab)
 
     about = "print the modules of course_vit/ from the notebooks"
     command = commands.add_parser("export", help=about, description=about)
@@ -111,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
 
     def of_workbook(name: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
-        command.set_defaults(run=run_workbook, command=name)
+        command.set_defaults(run=run_workbook)
         return command
 
     command = of_workbook(
@@ -198,12 +230,8 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    try:
-        with ending_at_once():
-            from .predict import predict
-    except ModuleNotFoundError as error:
-        todo = "pip install -e '.[course]' in the folder of the course"
-        raise CourseError(f"predict needs {error.name}: {todo}") from error
+    with ending_at_once():
+        from .predict import predict
     well = predict(
         options.images,
         options.model,
@@ -217,17 +245,34 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def run_workbook(options: argparse.Namespace) -> int:
+def workbook_in(chosen: Path | None) -> "Workbook":
+    """The workbook of a folder; without one, of this folder or of workbook/ in it."""
     with ending_at_once():
         from .workbook import NOTES, PACKAGE, Workbook
 
-    here, well = Path.cwd(), True
+    here = Path.cwd()
+    inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
+    return Workbook(chosen or (here if inside else here / "workbook"))
+
+
+def run_lab(options: argparse.Namespace) -> int:
+    from .lab import open_in_jupyterlab
+
+    named = options.rest and not options.rest[0].startswith("-")
+    workbook = workbook_in(folder(options.rest.pop(0)) if named else None)
+    said, lesson = workbook.start()[:-1], workbook.next_lesson()
+    print("\n".join([*said, f"JupyterLab opens {lesson.name}"]), flush=True)
+    open_in_jupyterlab(lesson, options.rest)
+    return 0
+
+
+def run_workbook(options: argparse.Namespace) -> int:
+    well = True
     if options.command == "reset" and not re.fullmatch(
         r"\d+\.\d+", options.exercises[-1]
     ):
         options.folder = folder(options.exercises.pop())
-    inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
-    workbook = Workbook(options.folder or (here if inside else here / "workbook"))
+    workbook = workbook_in(options.folder)
     match options.command:
         case "start":
             said = workbook.start(options.form, options.beside)
@@ -241,7 +286,7 @@ def run_workbook(options: argparse.Namespace) -> int:
             from .testing import check_package
 
             workbook.must_exist()
-            where = workbook.folder / PACKAGE
+            where = workbook.folder / "my_vit"
             print(f"running the tests of course_vit on {where} ...", flush=True)
             well, said = check_package(workbook, options.lesson, options.verbose)
     print("\n".join(said))

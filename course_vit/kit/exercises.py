@@ -28,8 +28,9 @@ def lessons(course: Path) -> list[Path]:
     found = [path for path in notebooks if re.fullmatch(r"\d\d_\w+", path.stem)]
     if not found:
         raise CourseError(
-            f"{course / 'notebooks'} has no lessons: go to the folder of the course, "
-            "and if it is not installed from there, run pip install -e ."
+            f"{course / 'notebooks'} has no lessons: course-vit export needs the "
+            "folder of a clone; for any other command, install the course again: "
+            "pip install --force-reinstall --no-deps course_vit"
         )
     for first, second in pairwise(found):
         if first.name[:2] == second.name[:2]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from copy import deepcopy
 from typing import Any
 
+from ipykernel.ipkernel import IPythonKernel
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
@@ -31,6 +32,8 @@ def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     made = deepcopy(lesson)
     made.cells = []
+    # JupyterLab marks a notebook as changed if it says anything else of its language.
+    made.metadata.language_info = IPythonKernel.language_info
     for cell in deepcopy(lesson.cells):
         role = mark(cell).get("role")
         if cell.cell_type == "code":

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
+from . import COURSE_VIT
 
 
 def provide(name: str, namespace: dict[str, Any]) -> Any:
@@ -30,7 +30,8 @@ def provide(name: str, namespace: dict[str, Any]) -> Any:
 
 def home(module: str) -> Path:
     """The file of the course with the definitions that a module of `my_vit` has."""
-    return PACKAGE / ("kit/solutions.py" if module == "exercises" else f"{module}.py")
+    file = "kit/solutions.py" if module == "exercises" else f"{module}.py"
+    return COURSE_VIT / file
 
 
 @lru_cache(maxsize=2)

@@ -13,10 +13,16 @@ from pathlib import Path
 from textwrap import shorten
 from xml.etree import ElementTree
 
+from . import COURSE
 from .exercises import lessons
-from .workbook import COURSE, PACKAGE, Workbook, WorkbookError, course_texts, lesson
+from .workbook import PACKAGE, Workbook, WorkbookError, course_texts, lesson
 
 SECONDS = 180  # longer than this and a test is taken never to end
+# Without settings of its own, pytest takes those of a project that lies around it.
+SETTINGS = """[pytest]
+addopts = -m "not gpu"
+markers = gpu
+"""
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,11 @@ def check_package(
     """
     workbook.must_exist()
     workbook.remake()
-    if not all(map(find_spec, ("pytest", "hypothesis", "transformers"))):
+    needed = ("hypothesis", "pytest", "transformers", "vit_pytorch")
+    if missing := ", ".join(name for name in needed if not find_spec(name)):
         raise WorkbookError(
-            "the tests need more than the lessons do: run make test once, "
-            "or pip install -e '.[course,test]'"
+            "the tests need more than the lessons do, and you do not have "
+            f"{missing}: pip install 'course_vit[check]'"
         )
     paths = lessons(COURSE) if number is None else [lesson(number)]
     tests = {path: COURSE / "tests" / f"test_{path.stem[3:]}.py" for path in paths}
@@ -119,14 +126,18 @@ def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
     """
     with tempfile.TemporaryDirectory() as made:
         report, printed = Path(made) / "report.xml", Path(made) / "printed"
+        settings = Path(made) / "pytest.ini"
+        settings.write_text(SETTINGS)
         paths = [str(folder.resolve()), os.environ.get("PYTHONPATH", "")]
         options = {"CI": "1", "PYTHONIOENCODING": "utf-8"}
         with printed.open("wb") as out:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                    *("-o", f"faulthandler_timeout={SECONDS}", "--package", PACKAGE),
-                    *(f"--junitxml={report}", *map(str, tests)),
+                    *(f"--config-file={settings}", f"--rootdir={COURSE}"),
+                    *("-o", f"faulthandler_timeout={SECONDS}"),
+                    *(f"--package={PACKAGE}", f"--junitxml={report}"),
+                    *map(str, tests),
                 ],
                 cwd=COURSE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | options,

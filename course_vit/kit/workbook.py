@@ -25,7 +25,7 @@ from typing import Any
 
 from torch import nn
 
-from . import checks
+from . import COURSE, COURSE_VIT, checks
 from .checks import EMPTY, EXERCISES, NotYet
 from .checks.watch import functions, tidy
 from .exercises import lessons, mark
@@ -36,7 +36,6 @@ from .transplant import CannotMove, Sources, source_for, transplant
 
 __all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
-COURSE = Path(__file__).parents[2]
 PACKAGE = "my_vit"
 NOTES, MEMORY = "progress.json", ".course-vit.json"
 Notes = dict[str, dict[str, Any]]
@@ -182,6 +181,18 @@ class Workbook:
         said = [*said, *did["aside"], *broken] or ["everything is there already"]
         return [f"{self.folder}: {said[0]}", *said[1:], f"begin here: {first}"]
 
+    def next_lesson(self) -> Path:
+        """The notebook to open: of the next open exercise, or else the first."""
+        number = lesson_of(next(iter(self.still_open()), "0.0"))
+        return self.folder / lesson(number).name
+
+    def still_open(self) -> list[str]:
+        """The exercises that have not passed, from the lesson on that was chosen."""
+        notes, begin = self.notes(), self.memory()["begin"]
+        numbers = {int(path.name[:2]) for path in lessons(COURSE)}
+        still = [n for n in EXERCISES if n not in notes and lesson_of(n) in numbers]
+        return [n for n in still if lesson_of(n) >= begin] or still
+
     def files(self, form: str) -> tuple[dict[str, bytes], list[str]]:
         """Everything that belongs into the folder but the notes, by name.
 
@@ -199,7 +210,7 @@ class Workbook:
                 if not path.is_file():
                     raise ValueError("it is not a file")
                 made = make_form(nbformat.read(path, as_version=4), form)
-                wanted[path.name] = nbformat.writes(made).encode()
+                wanted[path.name] = f"{nbformat.writes(made)}\n".encode()
             except Exception as error:  # anything may lie there
                 why = shorten(f"{type(error).__name__}: {error}", 160)
                 broken.append(f"{path} is broken, so it was left out ({why})")
@@ -366,11 +377,9 @@ class Workbook:
             times = "once" if refused[n] == 1 else f"{refused[n]} times"
             where = f"section {EXERCISES[n].section}"
             lines.append(f"worth repeating: {where} (exercise {n} was refused {times})")
-        still = [n for n in EXERCISES if n not in notes and lesson_of(n) in paths]
-        later = [n for n in still if lesson_of(n) >= memory["begin"]]
-        if not still:
+        if not (still := self.still_open()):
             return [*lines, "all have passed; now: course-vit check"]
-        n = (later or still)[0]
+        n = still[0]
         where = f"{EXERCISES[n].title}, in {paths[lesson_of(n)].name}"
         return [*lines, f"next: exercise {n}, {where}"]
 
@@ -494,14 +503,13 @@ def validate_memory(memory: Any) -> None:
 
 def course_texts() -> Sources:
     """The modules of my_vit as the course would write them."""
-    package = COURSE / "course_vit"
-    texts = {path.stem: path.read_text("utf-8") for path in package.glob("[!_]*.py")}
-    init = (package / "__init__.py").read_text("utf-8")
+    texts = {path.stem: path.read_text("utf-8") for path in COURSE_VIT.glob("[!_]*.py")}
+    init = (COURSE_VIT / "__init__.py").read_text("utf-8")
     texts["__init__"] = init.replace("kit.", "")
     for name in ("models", "model_tools"):
-        text = (package / "kit" / f"{name}.py").read_text("utf-8")
+        text = (COURSE_VIT / "kit" / f"{name}.py").read_text("utf-8")
         texts[name] = text.replace("from ..", "from .")
-    solutions = (package / "kit" / "solutions.py").read_text("utf-8")
+    solutions = home("exercises").read_text("utf-8")
     texts["exercises"] = solutions.replace("from course_vit.", "from .")
     return texts
 
