@@ -11,8 +11,10 @@ from pathlib import Path
 
 from . import CourseError
 from .export import export
+from .storage import NOTES, PACKAGE
 
 INTERRUPTED = "interrupted: run the command again, it goes on"
+HELP = "if the course does not start, this finds out why: course-vit doctor"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,15 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # such as `course-vit progress | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (CourseError, OSError) as error:
+    except (CourseError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
+        if options.command in ("lab", "start") or isinstance(error, ImportError):
+            print(HELP, file=sys.stderr)
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands; `run` of each takes the options and returns the exit code."""
     top = argparse.ArgumentParser("course-vit", description="The tools of the course.")
-    commands = top.add_subparsers(required=True, metavar="command")
+    commands = top.add_subparsers(required=True, metavar="command", dest="command")
 
     about = "print the modules of course_vit/ from the notebooks"
     command = commands.add_parser("export", help=about, description=about)
@@ -109,9 +113,20 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_predict)
 
+    about = "find out why the course does not start, and how to fix it"
+    command = commands.add_parser("doctor", help=about, description=about)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--dev", action="store_true", help="also check what a maintainer needs"
+    )
+    command.add_argument(
+        "--read", metavar="CODE", help="say what the code of a learner means"
+    )
+    command.set_defaults(run=run_doctor)
+
     def of_workbook(name: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
-        command.set_defaults(run=run_workbook, command=name)
+        command.set_defaults(run=run_workbook)
         return command
 
     command = of_workbook(
@@ -143,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="also print what pytest prints"
     )
     for command in commands.choices.values():
-        if command.get_default("run") is run_workbook:
+        if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
                 "folder",
                 nargs="?",
@@ -217,17 +232,32 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
+def workbook_folder(chosen: Path | None) -> Path:
+    """The folder of the workbook: this one if it is one, else workbook/ in it."""
+    here = Path.cwd()
+    inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
+    return chosen or (here if inside else here / "workbook")
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from .doctor import doctor, read_code
+
+    if options.read:
+        print("\n".join(read_code(options.read)))
+        return 0
+    return doctor(workbook_folder(options.folder), options.dev, options.json)
+
+
 def run_workbook(options: argparse.Namespace) -> int:
     with ending_at_once():
-        from .workbook import NOTES, PACKAGE, Workbook
+        from .workbook import Workbook
 
-    here, well = Path.cwd(), True
+    well = True
     if options.command == "reset" and not re.fullmatch(
         r"\d+\.\d+", options.exercises[-1]
     ):
         options.folder = folder(options.exercises.pop())
-    inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
-    workbook = Workbook(options.folder or (here if inside else here / "workbook"))
+    workbook = Workbook(workbook_folder(options.folder))
     match options.command:
         case "start":
             said = workbook.start(options.form, options.beside)
