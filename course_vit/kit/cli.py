@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from . import CourseError
 from .export import export
+from .storage import NOTES, PACKAGE
 
 if TYPE_CHECKING:
     from .workbook import Workbook
 
 INTERRUPTED = "interrupted: run the command again, it goes on"
+HELP = "if the course does not start, this finds out why: course-vit doctor"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         todo = "pip install 'course_vit[course]'"
         print(
             f"{options.command} needs {str(error.name).partition('.')[0]}: {todo}",
+            HELP,
+            sep="\n",
             file=sys.stderr,
         )
         return 1
-    except (CourseError, OSError) as error:
+    except (CourseError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
+        if options.command in ("lab", "start") or isinstance(error, ImportError):
+            print(HELP, file=sys.stderr)
         return 1
 
 
@@ -141,6 +147,17 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_predict)
 
+    about = "find out why the course does not start, and how to fix it"
+    command = commands.add_parser("doctor", help=about, description=about)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--dev", action="store_true", help="also check what a maintainer needs"
+    )
+    command.add_argument(
+        "--read", metavar="CODE", help="say what the code of a learner means"
+    )
+    command.set_defaults(run=run_doctor)
+
     def of_workbook(name: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run_workbook)
@@ -175,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="also print what pytest prints"
     )
     for command in commands.choices.values():
-        if command.get_default("run") is run_workbook:
+        if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
                 "folder",
                 nargs="?",
@@ -245,14 +262,28 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def workbook_in(chosen: Path | None) -> "Workbook":
-    """The workbook of a folder; without one, of this folder or of workbook/ in it."""
-    with ending_at_once():
-        from .workbook import NOTES, PACKAGE, Workbook
-
+def workbook_folder(chosen: Path | None) -> Path:
+    """The folder of the workbook: this one if it is one, else workbook/ in it."""
     here = Path.cwd()
     inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
-    return Workbook(chosen or (here if inside else here / "workbook"))
+    return chosen or (here if inside else here / "workbook")
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from .doctor import doctor, read_code
+
+    if options.read:
+        print("\n".join(read_code(options.read)))
+        return 0
+    return doctor(workbook_folder(options.folder), options.dev, options.json)
+
+
+def workbook_in(chosen: Path | None) -> "Workbook":
+    """The workbook of a folder, see `workbook_folder`."""
+    with ending_at_once():
+        from .workbook import Workbook
+
+    return Workbook(workbook_folder(chosen))
 
 
 def run_lab(options: argparse.Namespace) -> int:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib.metadata import distributions
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
 from . import CourseError
 
+PACKAGE = "my_vit"
+NOTES, MEMORY = "progress.json", ".course-vit.json"
 LOCK = ".course-vit.lock"
 SECONDS = 150.0  # to wait for another process, which may be running a slow answer
 LARGEST = 10_000_000  # bytes of a file with notes
@@ -19,6 +22,11 @@ LARGEST = 10_000_000  # bytes of a file with notes
 
 class WorkbookError(CourseError):
     """What a workbook cannot do."""
+
+
+def course_version() -> str:
+    """The version of the course that is installed, "" if none is."""
+    return next((it.version for it in distributions(name="course_vit")), "")
 
 
 @contextmanager

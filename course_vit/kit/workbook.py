@@ -31,13 +31,22 @@ from .checks.watch import functions, tidy
 from .exercises import lessons, mark
 from .provide import home
 from .source import defined_names, definitions
-from .storage import WorkbookError, digest, lay_aside, locked, read_json, write
+from .storage import (
+    MEMORY,
+    NOTES,
+    PACKAGE,
+    WorkbookError,
+    course_version,
+    digest,
+    lay_aside,
+    locked,
+    read_json,
+    write,
+)
 from .transplant import CannotMove, Sources, source_for, transplant
 
 __all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
-PACKAGE = "my_vit"
-NOTES, MEMORY = "progress.json", ".course-vit.json"
 Notes = dict[str, dict[str, Any]]
 ASKED = {name: n for n, known in EXERCISES.items() for name in known.names}
 SAID = {
@@ -173,7 +182,7 @@ class Workbook:
         with locked(self.folder):
             form = form or self.memory()["form"]
             wanted, broken = self.files(form)
-            self.remember(form=form)
+            self.remember(form=form, version=course_version())
             did = self.refresh(wanted, beside)
         count = len(did["made"])
         said = [f"made {count} file{'s' * (count > 1)}"] if count else []
@@ -303,8 +312,9 @@ class Workbook:
     def memory(self) -> dict[str, Any]:
         """What the course has to know of the workbook.
 
-        Its `form`, the lesson to `begin` with, how often each exercise was `refused`,
-        and the digests of each text that was `made` for a file.
+        Its `form`, the `version` of the course that last renewed it, the lesson to
+        `begin` with, how often each exercise was `refused`, and the digests of each
+        text that was `made` for a file.
         """
         empty = {"form": "blanks", "begin": 0, "refused": {}, "made": {}}
         return empty | read_json(self.folder / MEMORY, validate_memory)
@@ -489,7 +499,7 @@ def validate_notes(notes: Any) -> None:
 
 def validate_memory(memory: Any) -> None:
     """Raise ValueError for what `Workbook.memory` cannot be."""
-    kinds = {"form": str, "begin": int, "refused": dict, "made": dict}
+    kinds = {"form": str, "version": str, "begin": int, "refused": dict, "made": dict}
     inner = {"refused": int, "made": list}
     if not isinstance(memory, dict):
         raise ValueError(f"expected a table, got {reprlib.repr(memory)}")

@@ -1,0 +1,158 @@
+"""Find out why the course does not start, and how to fix it: `course-vit doctor`.
+
+Each of the `CHECKS` runs in a process of its own, because a broken torch may end its
+process, or never return. No path that is printed names the user or the home folder.
+"""
+
+import base64
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+from . import CourseError
+from .doctor_checks import CHECKS, Verdict, maintainer, one_line, pip, run
+from .storage import course_version
+
+LIMIT = 90.0  # seconds for one check
+PATH = re.compile(r"([^\s'\"]*[/\\][^'\"]*)")
+STATES = ("ok", "warning", "fails", "not run")
+
+
+def doctor(folder: Path, dev: bool = False, as_json: bool = False) -> int:
+    """Print the verdict of each check, a code, and what to read: 1 if anything fails.
+
+    Args:
+        folder: The workbook, which need not be there yet.
+        dev: Also check what a maintainer needs.
+        as_json: Print one JSON object instead.
+    """
+    verdicts: dict[str, Verdict] = {}
+    if not as_json:
+        print(private(f"Looking at {folder}. This takes about half a minute."))
+    for check in CHECKS:
+        if check is maintainer and not dev:
+            continue
+        name = check.__name__
+        found = verdicts[name] = examine(name, folder)
+        if not as_json:
+            number = CHECKS.index(check) + 1
+            print(f"{number:2}  {found.state:8} {name}: {found.said}", flush=True)
+            if found.fix:
+                print(f"{'':13}{found.fix}")
+    states = [found.state for found in verdicts.values()]
+    counts = [f"{states.count(state)} {state}" for state in STATES[:3]]
+    summary, code = ", ".join(counts), encode(verdicts)
+    wrong = [name for name in verdicts if verdicts[name].state != "ok"]
+    if as_json:
+        rows = [{"name": n} | found._asdict() for n, found in verdicts.items()]
+        said = {"version": course_version(), "summary": summary, "code": code}
+        print(
+            json.dumps(said | {"questions": answers(wrong), "checks": rows}, indent=1)
+        )
+    else:
+        print(f"\n{summary}. The code for your instructor is {code}")
+        print("".join(answers(wrong).values()), end="")
+    return 1 if "fails" in states else 0
+
+
+def read_code(code: str) -> list[str]:
+    """What an instructor reads in the code of a learner.
+
+    Raises CourseError for what is not a code.
+    """
+    states = decode(code)
+    lines = [f"{state:8} {name}" for name, state in states.items()]
+    wrong = [name for name in states if states[name] in ("warning", "fails")]
+    return [*lines, *answers(wrong).values()]
+
+
+def answers(names: list[str]) -> dict[str, str]:
+    """The frequent questions that belong to some checks, with their answers."""
+    texts = {check.__name__: inspect.getdoc(check) or "" for check in CHECKS}
+    return {
+        name: f"\n{name}. {texts[name].replace(chr(10) * 2, chr(10))}\n"
+        for name in names
+    }
+
+
+def examine(name: str, folder: Path, limit: float = LIMIT) -> Verdict:
+    """The verdict of one check, whatever becomes of its process."""
+    code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+from course_vit.kit.doctor import answer
+answer({name!r}, {str(folder)!r})"""
+    try:
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        done = run(sys.executable, "-c", code, timeout=limit, env=environment)
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {limit:.0f} seconds"
+        return Verdict("fails", said, private(pip()))
+    try:
+        verdict = Verdict(*json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        said = f"its process ended with code {done.returncode} ({last})"
+        verdict = Verdict("fails", said, pip())
+    return Verdict(*map(private, verdict))
+
+
+def answer(name: str, folder: str) -> None:
+    """Print the verdict of one check as JSON; what it raises is a failure, too."""
+    check = next(check for check in CHECKS if check.__name__ == name)
+    try:
+        verdict = check(Path(folder))
+    except Exception as error:  # the doctor has to survive everything
+        verdict = Verdict("fails", one_line(error), pip())
+    print(f"\n{json.dumps(verdict)}", flush=True)
+
+
+def private(text: str) -> str:
+    """The same text with `$HOME` and `$USER` in paths, which a shell understands."""
+    home = os.path.expanduser("~")
+    names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
+    for place in {home, os.path.realpath(home)} - {os.path.sep}:
+        pattern = re.escape(place).replace(r"\\", r"\\+")
+        text = re.sub(rf"{pattern}(?![\w.-])", "$HOME", text)
+    for name in filter(None, names | {Path(home).name}):
+        word = re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])")
+        parts = PATH.split(text)  # every second part is a path
+        parts[1::2] = [word.sub("$USER", part) for part in parts[1::2]]
+        text = "".join(parts)
+    return text
+
+
+def encode(verdicts: dict[str, Verdict]) -> str:
+    """Eight letters that say how every check went: two bits each, and a checksum."""
+    number = 0
+    for check in CHECKS:
+        state = (
+            verdicts[check.__name__].state if check.__name__ in verdicts else "not run"
+        )
+        number = 4 * number + STATES.index(state)
+    content = number.to_bytes(4, "big")
+    letters = base64.b32encode(content + bytes([zlib.crc32(content) % 256])).decode()
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def decode(code: str) -> dict[str, str]:
+    """How every check went, from the code of `encode`.
+
+    Raises CourseError for what is not such a code.
+    """
+    try:
+        content = base64.b32decode(re.sub(r"[\s-]", "", code).upper())
+    except ValueError:
+        content = b""
+    if len(content) != 5 or zlib.crc32(content[:4]) % 256 != content[4]:
+        raise CourseError(
+            f"{code!r} is not a code of the doctor: compare its eight letters again"
+        )
+    number = int.from_bytes(content[:4], "big")
+    states = [STATES[number >> 2 * place & 3] for place in range(len(CHECKS))][::-1]
+    return dict(zip((check.__name__ for check in CHECKS), states, strict=True))

@@ -1,0 +1,609 @@
+"""The checks of `course-vit doctor`, in their order.
+
+A check takes the folder to work in, and returns a `Verdict`. Nothing but Python's own
+modules is imported before a check needs it. The docstring of a check is what the doctor
+prints about it: a question that learners ask, and the answer. Arguments beside the
+folder are there for the tests.
+"""
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import webbrowser
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, NamedTuple
+
+from .storage import MEMORY, course_version
+
+COURSE = Path(__file__).parents[2]
+CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
+SECONDS = 60.0  # to wait for Jupyter
+# Where we measured them, on one core of a server of 2026: the ms of one step of the
+# speed probe, and the seconds that each lesson computes.
+STEP = 31.0
+LESSONS = (6, 6, 9, 9, 13, 19, 7, 29, 19, 30, 33, 42, 27, 44)
+
+
+class Verdict(NamedTuple):
+    """What a check found: ok, warning or fails; in words; and a line to copy."""
+
+    state: str
+    said: str
+    fix: str = ""
+
+
+def ok(said: str) -> Verdict:
+    return Verdict("ok", said)
+
+
+def python(
+    folder: Path, version: tuple = sys.version_info, largest: int = sys.maxsize
+) -> Verdict:
+    """Which Python does the course need?
+
+    A 64-bit Python of a version that PyTorch is made for. A newer one may have no
+    PyTorch yet, and an older one has no current PyTorch any more.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    wanted = importlib.metadata.metadata("course_vit")["Requires-Python"]
+    number, bits = ".".join(map(str, version[:3])), 64 if largest > 2**32 else 32
+    if bits == 64 and SpecifierSet(wanted).contains(number):
+        return ok(f"Python {number}, 64-bit")
+    said = f"this is Python {number}, {bits}-bit; the course needs {wanted}, 64-bit"
+    newer = "python3.12" if os.name == "posix" else "py -3.12"
+    return Verdict("fails", said, f"{newer} -m venv .venv")
+
+
+def kernel(folder: Path) -> Verdict:
+    """Why does a notebook not find what I have installed?
+
+    A notebook runs in a kernel, which may be another Python than the one you installed
+    the course for. An environment (venv, conda) keeps both together; activate it
+    before you start Jupyter.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        outputs = in_kernel("import sys; print(sys.prefix)", Path(empty))
+    there = "".join(output.get("text", "") for output in outputs).strip()
+    if os.path.realpath(there) != os.path.realpath(sys.prefix):
+        said = f"notebooks run in the Python of {there}, not in {sys.prefix}"
+        spec = "-m ipykernel install --sys-prefix --name python3"
+        if os.environ.get("JUPYTER_PATH"):  # it counts more than the environment
+            return Verdict("fails", f"{said} (JUPYTER_PATH)", setting("JUPYTER_PATH"))
+        return Verdict("fails", said, f"{this_python()} {spec}")
+    conda = Path(sys.prefix, "conda-meta").exists()
+    if sys.prefix == sys.base_prefix and not conda:
+        said = "notebooks run in this Python, which is not in an environment of its own"
+        return Verdict("warning", said, f"{this_python()} -m venv .venv")
+    return ok("notebooks run in this Python, in an environment")
+
+
+def packages(folder: Path) -> Verdict:
+    """Which versions of the packages does the course need?
+
+    The oldest that will do are in the metadata of `course_vit`, the newest that were
+    tested in its `requirements.txt`. Newer ones usually work, too: if something fails,
+    try the tested version before you look any further.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+    from packaging.version import Version
+
+    pins = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+    lock = (COURSE / "requirements.txt").read_text("utf-8")
+    tested = {canonicalize_name(name): Version(v) for name, v in pins.findall(lock)}
+    missing, newer = {}, {}
+    for line in importlib.metadata.requires("course_vit") or ():
+        wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate({"extra": "course"}):
+            continue
+        name, wish = wanted.name, f"{wanted.name}{wanted.specifier}"
+        try:
+            found = Version(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            missing[wish] = f"{name} is missing"
+            continue
+        highest = tested.get(canonicalize_name(name), found)
+        if not wanted.specifier.contains(found, prereleases=True):
+            missing[wish] = f"{name} is {found}, not {wanted.specifier}"
+        elif found.release[:2] > highest.release[:2]:
+            newer[f"{name}=={highest}"] = f"{name} {found} (tested: {highest})"
+    if missing:
+        return Verdict("fails", ", ".join(missing.values()), pip(*missing))
+    if newer:
+        said = f"newer than tested: {', '.join(newer.values())}"
+        return Verdict("warning", said, pip(*newer))
+    return ok("all there, none older than needed or newer than tested")
+
+
+def pytorch(folder: Path) -> Verdict:
+    """Why does PyTorch not work although it is installed?
+
+    torch and torchvision are built for each other, and torch for one major version of
+    NumPy. An update of one of them alone breaks the others, so install them together.
+    """
+    again = pip("torch", "torchvision", "numpy", options="--force-reinstall ")
+    try:
+        import numpy as np
+        import torch
+        import torchvision
+
+        there = torch.from_numpy(np.arange(3.0)).numpy()
+        assert there.tolist() == [0, 1, 2], there
+        torchvision.ops.nms(torch.zeros(1, 4), torch.ones(1), 0.5)  # compiled for torch
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # a broken library may raise anything
+        return Verdict("fails", one_line(error), again)
+    from packaging.requirements import Requirement
+
+    (number, _, tag), (with_it, _, its_tag) = (
+        module.__version__.partition("+") for module in (torch, torchvision)
+    )
+    needs = map(Requirement, importlib.metadata.requires("torchvision") or ())
+    fits = all(n.specifier.contains(number, True) for n in needs if n.name == "torch")
+    if not fits or tag != its_tag:
+        said = f"torch {number} ({tag}) and torchvision {with_it} ({its_tag})"
+        return Verdict("fails", f"{said} are not built for each other", again)
+    return ok(f"torch {number}, torchvision {with_it}, build {tag or 'not named'}")
+
+
+def course(folder: Path) -> Verdict:
+    """Which course_vit does my notebook use?
+
+    Python takes the first `course_vit` that it finds, beginning in the folder of the
+    notebook. After an update run `course-vit start` once: it renews the lessons that
+    you have not touched.
+    """
+    code = "import course_vit; print(course_vit.__file__)"
+    place = existing(folder)
+    done = run(sys.executable, "-c", code, cwd=place)
+    found = Path((done.stdout.splitlines() or [""])[-1]).parent
+    if os.path.realpath(found) != os.path.realpath(COURSE / "course_vit"):
+        said = f"a notebook in {place} finds course_vit in {found}, not in {COURSE}"
+        return Verdict("fails", said, pip())
+    version, project = course_version(), COURSE / "pyproject.toml"
+    with suppress(OSError):
+        there = re.search(r'^version = "(.+)"', project.read_text("utf-8"), re.M)
+        if there and there[1] != version:
+            said = f"version {version or 'none'} is installed, {COURSE} has {there[1]}"
+            return Verdict("fails", said, pip())
+    if not (folder / MEMORY).exists():
+        return ok(f"version {version}; there is no workbook yet")
+    its = json.loads((folder / MEMORY).read_bytes()).get("version", "an older one")
+    if its != version:
+        said = f"the course has version {version}, your workbook {its}"
+        return Verdict("warning", said, f'course-vit start "{folder}"')
+    return ok(f"version {version}, and the workbook agrees")
+
+
+def devices(folder: Path) -> Verdict:
+    """Do I need a GPU?
+
+    No, every lesson runs on a CPU. A GPU that PyTorch can use makes lessons 7 to 9
+    faster. If PyTorch sees a card but cannot use it, hide the card from it.
+    """
+    import torch
+
+    from course_vit import VisionTransformer
+
+    model = VisionTransformer(8, 2, 1, 10, embed_dim=16, depth=1, num_heads=2)
+    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    gradients = [part.grad for part in model.parameters()]
+    if not all(it is not None and it.isfinite().all() for it in gradients):
+        return Verdict("fails", "gradients on the CPU are not finite", pip("torch"))
+    if torch.cuda.is_available():
+        name, hide = "cuda", setting("CUDA_VISIBLE_DEVICES", "-1")
+        card = "sm_{}{}".format(*torch.cuda.get_device_capability())
+        said = f"{torch.cuda.get_device_name()} ({card})"
+    elif torch.backends.mps.is_available():
+        name, said, hide = "mps", "Apple's GPU, float32 only", "course-vit doctor"
+    elif shutil.which("nvidia-smi") and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        said = "there is an NVIDIA card that torch cannot use; the CPU is fine, too"
+        return Verdict(
+            "warning", said, pip("torch", "torchvision", options="--upgrade ")
+        )
+    else:
+        return ok("no GPU: the CPU is fine")
+    x = torch.rand(64, 64)
+    try:
+        product = (x.to(name) @ x.to(name)).cpu()
+        torch.testing.assert_close(product, x @ x, rtol=0.01, atol=0.1)
+    except Exception as error:  # a driver may raise anything
+        if name == "cuda" and card not in (built := torch.cuda.get_arch_list()):
+            said = f"{said}, for which torch is not built (but for {' '.join(built)}),"
+        return Verdict("fails", f"{said} does not compute: {one_line(error)}", hide)
+    return ok(f"{said} agrees with the CPU")
+
+
+def threads(folder: Path, cgroup: Path = CGROUP) -> Verdict:
+    """Why is everything slow in a container?
+
+    PyTorch starts one thread for each core of the machine. If a container or a hub
+    gives you fewer cores, the threads wait for each other.
+    """
+    import torch
+
+    cores = [float(os.cpu_count() or 1)]
+    if hasattr(os, "sched_getaffinity"):
+        cores.append(len(os.sched_getaffinity(0)))
+    quota = words(cgroup, "cpu.max") or [
+        *words(cgroup, "cpu/cpu.cfs_quota_us"),
+        *words(cgroup, "cpu/cpu.cfs_period_us"),
+    ]
+    if len(quota) == 2 and quota[0] not in ("max", "-1"):
+        cores.append(int(quota[0]) / int(quota[1]))
+    if limit := os.environ.get("CPU_LIMIT"):  # what JupyterHub says
+        cores.append(float(limit))
+    allowed, used = max(1, round(min(cores))), torch.get_num_threads()
+    said = f"torch uses {used} threads, and may use {allowed} cores"
+    if used > allowed:
+        return Verdict("warning", said, setting("OMP_NUM_THREADS", allowed))
+    return ok(said)
+
+
+def room(
+    folder: Path, cgroup: Path = CGROUP, disk_usage: Callable = shutil.disk_usage
+) -> Verdict:
+    """How much memory and disk does the course need?
+
+    Four gigabytes of free memory and three of free disk are comfortable. Close other
+    notebooks (Kernel, Shut Down All Kernels) and large programs; in a container, give
+    it more memory.
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit = words(cgroup, "memory.max", "memory/memory.limit_in_bytes") or ["max"]
+    if limit[0] != "max":
+        used = words(cgroup, "memory.current", "memory/memory.usage_in_bytes") or ["0"]
+        stat = words(cgroup, "memory.stat", "memory/memory.stat")
+        files = dict(zip(stat[::2], stat[1::2], strict=False)).get("inactive_file", 0)
+        free = min(free, int(limit[0]) - int(used[0]) + int(files))
+    memory, disk = free / 2**30, disk_usage(existing(folder)).free / 2**30
+    said = f"{memory:.1f} GB of memory and {disk:.1f} GB of disk are free"
+    state = "fails" if memory < 1 or disk < 0.2 else "warning"
+    if memory < 4:
+        said = f"{said}: the course wants 4 of memory, so close other programs, then"
+        return Verdict(state, said, "course-vit doctor")
+    if disk < 3:
+        said = (
+            f"{said}: the course wants 3 of disk; pip keeps copies of what it installed"
+        )
+        return Verdict(state, said, f"{this_python()} -m pip cache purge")
+    return ok(said)
+
+
+def speed(folder: Path, step: float = STEP) -> Verdict:
+    """How long does my computer work on a lesson?
+
+    Computing is the small part of a lesson: reading and thinking take longer. On a slow
+    computer plug it in, close other programs, or open the solved lessons in
+    `notebooks/`, which have their outputs.
+    """
+    import torch
+
+    from course_vit import VisionTransformer
+
+    model = VisionTransformer(8, 2, 1, 10, embed_dim=64, depth=3, num_heads=4)
+    optimizer = torch.optim.AdamW(model.parameters())
+    images, labels = torch.rand(64, 1, 8, 8), torch.arange(64) % 10
+    begin, steps = time.monotonic(), 0
+    while time.monotonic() < begin + 3:
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        steps += 1
+    ms = 1000 * (time.monotonic() - begin) / steps
+    gpu = torch.cuda.is_available()
+    profile = "gpu" if gpu else "tiny" if ms > 4 * step else "normal"
+    minutes = " ".join(f"{it * ms / step / 60:.1f}" for it in LESSONS)
+    said = f"profile {profile}; lessons 0 to 13 compute about {minutes} minutes"
+    if profile == "tiny":
+        slow = f"{ms / step:.0f} times as slow as our computer"
+        return Verdict("warning", f"{said}, {slow}", "course-vit doctor")
+    return ok(f"{said}{' on the CPU' * gpu}")
+
+
+def data(folder: Path) -> Verdict:
+    """Which images does the course need?
+
+    The digits and photographs that scikit-learn brings along. MNIST and the other data
+    sets that lesson 7 offers are downloaded only if you ask for them; a download that
+    was cut off has to be deleted.
+    """
+    from .data import DOWNLOADS, digit_images, load_data
+
+    pixels = zlib.crc32(digit_images()[0].numpy().tobytes())
+    if pixels != 0x9423A9D:
+        again = pip("scikit-learn", options="--force-reinstall --no-deps ")
+        return Verdict("fails", "the digits of scikit-learn are damaged", again)
+    found = []
+    for root in {existing(folder).parent / "data", existing(folder) / "data"}:
+        for name in (
+            name for name in DOWNLOADS if (root / DOWNLOADS[name][0]).exists()
+        ):
+            try:
+                load_data(name, root=root)
+            except (RuntimeError, OSError) as error:
+                code = f"import shutil; shutil.rmtree(r'{root / DOWNLOADS[name][0]}')"
+                return Verdict(
+                    "warning", one_line(error), f'{this_python()} -c "{code}"'
+                )
+            found.append(name)
+    also = f"{', '.join(found)} and " if found else "nothing was downloaded: "
+    return ok(f"{also}the bundled digits will be used")
+
+
+def offline(folder: Path) -> Verdict:
+    """Does the course need the internet?
+
+    Only to install it, and to fetch published weights. If a lesson asks for the network
+    while it is imported, then some package on this computer does: install the course
+    into an environment of its own.
+    """
+    from .exercises import lessons, read
+
+    def refuse(event: str, arguments: tuple) -> None:
+        if event == "socket.getaddrinfo" or (
+            event == "socket.connect" and isinstance(arguments[1], tuple)
+        ):
+            raise OSError(f"the network was asked for ({event})")
+
+    cells = [cell for path in lessons(COURSE)[:9] for cell in read(path)]
+    nodes = [node for cell in cells for node in cell.get("body", ())]
+    lines = {
+        ast.unparse(it) for it in nodes if isinstance(it, ast.Import | ast.ImportFrom)
+    }
+    sys.addaudithook(refuse)
+    for line in sorted(lines):
+        exec(line, {})
+    from .data import digit_images, photograph
+    from .results import stored_model
+
+    stored_model()(digit_images()[0][:1])
+    photograph()
+    return ok(
+        f"lessons 0 to 8 start without a network ({len(lines)} imports, the data)"
+    )
+
+
+def workspace(folder: Path) -> Verdict:
+    """Where should my workbook be?
+
+    In a folder of your own with a short, plain name. A folder that is synchronised
+    (OneDrive, Dropbox, iCloud) may be changed while Jupyter writes into it, and other
+    letters than English ones make trouble for some tools.
+    """
+    better = f'course-vit start "{Path.home() / "course" / "workbook"}"'
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)):
+            pass
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError("it is a file")
+    except OSError as error:
+        why = error.strerror or error
+        return Verdict("fails", f"{folder} cannot be written to ({why})", better)
+    synced = (
+        r"OneDrive|Dropbox|iCloud|Mobile Documents|CloudStorage|Google ?Drive|Nextcloud"
+    )
+    if found := re.search(rf"[\\/]({synced})", str(folder)):
+        return Verdict("warning", f"{folder} is synchronised by {found[1]}", better)
+    if odd := sorted(set(re.findall(r"[^\w\s.:~\\/()+,-]|[^\x00-\x7f]", str(folder)))):
+        return Verdict("warning", f"{folder} has {' '.join(odd)} in its name", better)
+    if len(str(folder)) > 150:
+        said = f"{len(str(folder))} letters lead to the folder, and Windows allows 260"
+        return Verdict("warning", said, better)
+    return ok(f"{folder} can be written to")
+
+
+def notebook(folder: Path) -> Verdict:
+    """Why does a notebook fail at its first import?
+
+    Often a file beside the notebook has the name of a package, such as `random.py`:
+    Python then imports your file. Give it another name, and restart the kernel.
+    """
+    code = """
+from course_vit.kit.data import digit_images
+from course_vit.kit.plots import show, tiles
+show(tiles(digit_images()[0][:2], columns=2), "Two handwritten digits, a 0 and a 1.")
+"""
+    place = existing(folder)
+    try:
+        outputs = in_kernel(code, place)
+    except Exception as error:  # a kernel may die in many ways
+        said = f"a notebook in {place} fails: {one_line(error)}"
+        for path in sorted(place.glob("*.py")):
+            if path.stem in sys.stdlib_module_names or find_spec(path.stem):
+                said = f"{path.name} hides the package {path.stem} from notebooks"
+                return Verdict(
+                    "fails", said, f'mv "{path}" "{path.parent}/my_{path.name}"'
+                )
+        return Verdict("fails", said, pip())
+    for output in outputs:
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            return ok(f"a notebook drew a figure with the text {alt!r}")
+    return Verdict("fails", "a notebook drew no figure with a text for it", pip())
+
+
+def widgets(folder: Path) -> Verdict:
+    """Do I need widgets?
+
+    No. Every figure of the course is a static picture with a text that says what it
+    shows, so it looks the same everywhere.
+    """
+    if all(map(find_spec, ("ipywidgets", "jupyterlab_widgets"))):
+        return ok("widgets are there, but the course needs none")
+    return ok("no widgets: static figures will be shown, as everywhere in the course")
+
+
+def browser(folder: Path, seconds: float = SECONDS) -> Verdict:
+    """JupyterLab runs, but why does my browser show nothing?
+
+    Copy the address that JupyterLab prints, with its token. If your network has a
+    proxy, addresses of this computer must not go through it. On another computer, or in
+    a container, the port has to be forwarded.
+    """
+    if "JUPYTERHUB_SERVICE_PREFIX" in os.environ:
+        return ok("this is a hub: its address ends with /hub/user-redirect/lab")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *("--ip=127.0.0.1", f"--port={url.rpartition(':')[2]}", "--port-retries=0"),
+        f"--ServerApp.root_dir={existing(folder)}",
+    ]
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            end, served = time.monotonic() + seconds, False
+            while time.monotonic() < end and server.poll() is None and not served:
+                time.sleep(0.2)
+                with suppress(OSError):
+                    served = direct.open(f"{url}/api", timeout=5).status == 200
+            if not served:
+                log.seek(0)
+                last = shorten(
+                    (log.read().strip().splitlines() or ["silence"])[-1], 120
+                )
+                again = pip("jupyterlab", options="--force-reinstall ")
+                return Verdict("fails", f"JupyterLab does not answer: {last}", again)
+            try:
+                urllib.request.urlopen(f"{url}/api", timeout=5)
+            except OSError:
+                said = "the address of JupyterLab goes through a proxy"
+                return Verdict(
+                    "fails", said, setting("no_proxy", "localhost,127.0.0.1")
+                )
+        finally:
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(10)
+            server.kill()
+    said = f"JupyterLab answered at {url}/lab, and was closed again"
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        said = f"{said}; no browser is here: copy the address to one"
+    return ok(said)
+
+
+def maintainer(folder: Path) -> Verdict:
+    """Why does `make test` say that a module is not what its notebook prints?
+
+    The modules are printed from the notebooks. Edit the notebook, then run
+    `make export`; the tools that this takes are in the extra `test`.
+    """
+    from .export import export
+
+    missing = [name for name in ("ruff", "nbstripout") if not find_spec(name)]
+    if missing:
+        return Verdict("fails", f"missing: {', '.join(missing)}", pip(*missing))
+    if said := export(COURSE, check=True):
+        return Verdict("fails", said[0], f"{this_python()} -m course_vit export")
+    return ok("every module is what its notebook prints; ruff and nbstripout are there")
+
+
+CHECKS: tuple[Callable[[Path], Verdict], ...] = (
+    python,
+    kernel,
+    packages,
+    pytorch,
+    course,
+    devices,
+    threads,
+    room,
+    speed,
+    data,
+    offline,
+    workspace,
+    notebook,
+    widgets,
+    browser,
+    maintainer,
+)
+
+
+# What several checks use
+
+
+def this_python() -> str:
+    """How this Python is called in a terminal."""
+    active = shutil.which("python")
+    if active and os.path.normcase(active) == os.path.normcase(sys.executable):
+        return "python"
+    return f'"{sys.executable}"'
+
+
+def pip(*packages: str, options: str = "") -> str:
+    """A command that installs packages for this Python, or the course without any."""
+    clone = (COURSE / "pyproject.toml").exists()
+    here = "." if Path.cwd() == COURSE else COURSE
+    what = packages or [f"{here}[course]" if clone else "course_vit[course]"]
+    named = " ".join(f'"{it}"' if re.search(r"\W", it) else it for it in what)
+    edit = "-e " if clone and not packages else ""
+    tool = f"{this_python()} -m pip install"
+    if not find_spec("pip"):
+        tool = f"uv pip install --python {this_python()}"
+        options = options.replace("--force-reinstall", "--reinstall")
+    return f"{tool} {options}{edit}{named}"
+
+
+def setting(name: str, value: object = "") -> str:
+    """A command that sets a variable of the shell."""
+    return f"export {name}={value}" if os.name == "posix" else f"$env:{name}='{value}'"
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command without input, and keep what it prints."""
+    kept = {"stdin": subprocess.DEVNULL, "capture_output": True}
+    text = {"encoding": "utf-8", "errors": "replace"}
+    return subprocess.run(command, **kept, **text, **options)  # type: ignore
+
+
+def in_kernel(code: str, folder: Path) -> list[dict[str, Any]]:
+    """The outputs of a notebook with one cell, as Jupyter runs it in a folder."""
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    made = new_notebook(cells=[new_code_cell(code)])
+    path = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(made, kernel_name="python3", resources=path)
+    client.timeout = client.startup_timeout = int(SECONDS)
+    client.execute()
+    return made.cells[0].outputs
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest around it that exists."""
+    return next((it for it in (folder, *folder.parents) if it.is_dir()), Path.cwd())
+
+
+def words(folder: Path, *names: str) -> list[str]:
+    """The words of the first of some files that can be read."""
+    for name in names:
+        with suppress(OSError):
+            return (folder / name).read_text().split()
+    return []
+
+
+def one_line(error: BaseException) -> str:
+    """The kind and the last line of an error, which in a traceback says most."""
+    last = (str(error).strip().splitlines() or [""])[-1]
+    last = re.sub(r"\x1b\[[\d;]*m", "", last)
+    return shorten(f"{type(error).__name__}: {last}", 160)
