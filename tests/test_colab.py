@@ -34,7 +34,7 @@ def written(colab, tmp_path_factory):
 
 
 def run(cells, folder):
-    """Run cells in a new kernel in a folder; `%pip` is left out, `!` finds our tools."""
+    """Run cells in a new kernel; `%pip` is left out and `!` finds our tools."""
     notebook = nbformat.v4.new_notebook(cells=cells)
     for cell in cells:
         cell.source = re.sub(r"^%pip .*\n", "", cell.source, flags=re.M)

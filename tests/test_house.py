@@ -38,6 +38,7 @@ WANTED = [
 ]
 MAKEFILE = re.sub(r"\s*\\\n\s*", " ", read("Makefile"))
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.M))
+PAGES = sorted(path.name for path in ROOT.glob("*.md"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -217,7 +218,7 @@ def test_every_target_says_what_it_does():
     assert set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.M)) == TARGETS
 
 
-@pytest.mark.parametrize("name", [".ci/run", "Makefile", "README.md", *WORKFLOWS])
+@pytest.mark.parametrize("name", [".ci/run", "Makefile", *PAGES, *WORKFLOWS])
 def test_every_make_command_that_is_named_exists(name):
     named = re.findall(r"(?:[`\t(]|run: |^)make ([a-z][a-z-]*)", read(name), re.M)
     assert set(named) <= TARGETS, f"no target {set(named) - TARGETS}"
@@ -292,11 +293,12 @@ def test_the_licences_are_the_official_texts():
         assert name in PROJECT["project"]["license-files"]
 
 
-def test_the_links_of_the_readme_lead_somewhere():
-    for link in re.findall(r"\]\(([^)\s]+)\)", read("README.md")):
+@pytest.mark.parametrize("name", PAGES)
+def test_the_links_of_a_page_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)\s]+)\)", read(name)):
         if "://" not in link and not link.startswith("#"):
             assert (ROOT / link.partition("#")[0]).exists(), f"no file for {link}"
-    assert not re.search(r"!\[\s*\]", read("README.md")), "a picture needs alt text"
+    assert not re.search(r"!\[\s*\]", read(name)), "a picture needs alt text"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

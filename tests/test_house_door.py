@@ -57,6 +57,24 @@ def test_the_citation_agrees_with_the_package():
     assert citation["url"] == ADDRESSES["Documentation"]
 
 
+def test_every_file_that_a_contributor_is_sent_to_exists():
+    named = re.findall(
+        r"`((?:course_vit|notebooks|tests)/\S+)`", read("CONTRIBUTING.md")
+    )
+    named += re.findall(r"\b(?:notebooks|tests)/[\w*]+\.\w+", read("CONTRIBUTING.md"))
+    assert "tests/test_house*.py" in named
+    for name in named:
+        assert [*ROOT.glob(name.replace("<lesson>", "deit"))], f"there is no {name}"
+
+
+def test_every_version_says_which_stored_outputs_moved():
+    first, *versions = read("CHANGELOG.md").split("\n## ")[1:]
+    assert first.startswith("Unreleased\n")
+    assert PROJECT["project"]["version"] in [it.split()[0] for it in versions]
+    for version in (first, *versions):
+        assert "\n### Stored outputs that moved\n\n- " in version
+
+
 # Licences of others
 
 
@@ -133,8 +151,10 @@ def test_the_container_is_not_root_and_keeps_the_token():
     assert not re.search("token=|password", read("Dockerfile"), re.I)
 
 
-def test_the_container_is_healthy_once_jupyterlab_answers():
-    (command,) = re.findall(r"^ +CMD (\[.*\])$", read("Dockerfile"), re.M)
+def test_the_container_is_not_healthy_while_jupyterlab_does_not_answer():
+    (command,) = re.findall(
+        r"^HEALTHCHECK .*\n +CMD (\[.*\])$", read("Dockerfile"), re.M
+    )
     python, *arguments = json.loads(command)
     assert python == "python"
     nobody = [it.replace("8888", "1") for it in arguments]
