@@ -5,6 +5,7 @@
 # make test PY=python          uses the active environment (conda) and installs nothing
 # make test LOCKED=1           installs exactly what requirements.txt pins
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
+# make notebooks NOTEBOOKS=notebooks/05_encoder_block.ipynb    runs one lesson
 
 .PHONY: help lab test test-browser test-offline test-gpu check-export check-style \
 	check-types check-spelling check-code check-notebooks dist export notebooks results \
@@ -13,6 +14,7 @@
 
 RIGHT_PYTHON = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 WORKBOOK ?= workbook
+NOTEBOOKS ?= notebooks/*.ipynb
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; \
 	do $$p -c '$(RIGHT_PYTHON)' 2>/dev/null && echo $$p && break; done)
 STRIP = $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
@@ -74,7 +76,7 @@ check-code: $(TEST_ENV)  ## the tests; every error that a lesson raises is provo
 	$(PY) -m pytest $(PARALLEL) --every-raise --durations=10 tests
 
 check-notebooks: $(TEST_ENV)  ## run every notebook and compare every output
-	$(NO_NETWORK) $(PY) -m pytest $(PARALLEL) --nbval --durations=10 notebooks
+	$(NO_NETWORK) $(PY) -m pytest $(PARALLEL) --nbval --durations=10 $(NOTEBOOKS)
 
 dist: $(TEST_ENV)  ## build the wheel and the sdist, and learn from the wheel without a clone
 	rm -rf dist
@@ -85,8 +87,8 @@ export: $(TEST_ENV)  ## print the modules from the notebooks
 	$(PY) -m course_vit export
 
 notebooks: $(TEST_ENV)  ## run every notebook from the top and store its outputs
-	COURSE_VIT_QUIET=1 $(PY) -m jupyter execute --inplace notebooks/*.ipynb
-	$(STRIP) notebooks/*.ipynb
+	COURSE_VIT_QUIET=1 $(PY) -m jupyter execute --inplace $(NOTEBOOKS)
+	$(STRIP) $(NOTEBOOKS)
 
 results: $(TEST_ENV)  ## run the long trainings and store what they find (an hour)
 	$(PY) -m course_vit.kit.results
