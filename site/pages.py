@@ -6,7 +6,7 @@ that a function in this file makes.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -76,9 +76,9 @@ def texts() -> dict[str, str]:
     }
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
-    lines = [tuple(head), ["---"] * len(tuple(head)), *rows]
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
