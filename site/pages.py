@@ -1,0 +1,252 @@
+"""The reference pages of the site, made from what the course says in other places.
+
+What people wrote is in `text/`, one file for each page. There `[3.5]` stands for a link
+to section 3.5, `owner/repo#12` for a thread on GitHub, and `<!-- names -->` for a table
+that a function in this file makes.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from string import Formatter
+
+import torch
+
+from course_vit import create_model
+from course_vit.kit.checks import EXERCISES, judge_of
+from course_vit.kit.exercises import lessons, read
+from course_vit.kit.models import FAMILIES
+from course_vit.pretrained import NAMINGS
+
+HERE = Path(__file__).parent
+REFERENCE = re.compile(
+    r"\[(\d+\.\d+|(?:Exercise|Lesson) [\d.]+|\d+ [A-Z][a-z ]+)\](?!\()"
+)
+THREAD = re.compile(r"(?<![\w/.<-])([\w.-]+/[\w.-]+)#(\d+)")
+
+
+# --- Text with references ---
+
+
+def page(name: str, **parts: str) -> str:
+    """A page of `text/` with its parts filled in, its sections and threads linked."""
+    text = (HERE / "text" / f"{name}.md").read_text("utf-8")
+    for mark, part in parts.items():
+        text = text.replace(f"<!-- {mark} -->", part)
+    text = THREAD.sub(r"[\1#\2](https://github.com/\1/issues/\2)", text)
+    return REFERENCE.sub(lambda found: link(found[1]), text)
+
+
+def link(reference: str, text: str = "") -> str:
+    """A Markdown link to a heading of a lesson, which is its text if there is no other.
+
+    The anchor is the one that JupyterLab makes, because the lessons use it themselves.
+    """
+    docname, heading = headings()[reference]
+    if reference.endswith(heading):  # it has no number of its own
+        text = f"{heading} in lesson {reference.partition(' ')[0]}"
+    return f"[{text or heading}](<{docname}.ipynb#{heading.replace(' ', '-')}>)"
+
+
+@cache
+def headings() -> dict[str, tuple[str, str]]:
+    """The page and the text of every heading in the lessons, by its reference.
+
+    A reference is the number of a section, such as `3.5`, `Lesson 3`, `Exercise 3.1`,
+    or for headings without a number that of their lesson, as in `3 Key points`.
+    """
+    found = {}
+    for lesson, (docname, text) in enumerate(texts().items()):
+        for heading in re.findall(r"^#{1,3} +(.*\S)", text, re.M):
+            number = re.match(r"(Lesson |Exercise )?\d+(\.\d+)?", heading)
+            found[number[0] if number else f"{lesson} {heading}"] = docname, heading
+    return found
+
+
+@cache
+def texts() -> dict[str, str]:
+    """What each lesson says in its text cells, by the name of its page."""
+    return {
+        f"notebooks/{path.stem}": "\n\n".join(
+            cell["source"] for cell in read(path) if cell["cell_type"] == "markdown"
+        )
+        for path in lessons(HERE.parent)
+    }
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- Exercises, and the mistakes that their checks recognise ---
+
+KINDS = {
+    "implement": "write",
+    "faded": "complete",
+    "fix": "fix",
+    "predict": "predict",
+    "choose": "choose",
+    "order": "put in order",
+}
+
+
+def by_lesson(tell: Callable[[list[str]], str]) -> str:
+    """A section for each lesson; `tell` is given the numbers of its exercises."""
+    parts = groupby(EXERCISES, key=lambda number: number.partition(".")[0])
+    return "\n\n".join(
+        f"## [Lesson {lesson}]\n\n{tell(list(numbers))}" for lesson, numbers in parts
+    )
+
+
+def exercises() -> str:
+    """All exercises, with links to them."""
+
+    def tell(numbers: list[str]) -> str:
+        rows = []
+        for number in numbers:
+            it = EXERCISES[number]
+            name = link(f"Exercise {number}", f"{number} {it.title}")
+            rows.append([name, KINDS[it.kind], str(it.minutes), it.difficulty])
+        return table(["exercise", "task", "minutes", "level"], rows)
+
+    minutes = sum(it.minutes for it in EXERCISES.values())
+    return page(
+        "exercises",
+        number=str(len(EXERCISES)),
+        hours=str(round(minutes / 60)),
+        exercises=by_lesson(tell),
+    )
+
+
+def mistakes() -> str:
+    """The mistakes that the checks recognise, folded under the exercise."""
+    return page(
+        "mistakes",
+        mistakes=by_lesson(lambda numbers: "\n\n".join(map(mistakes_of, numbers))),
+    )
+
+
+def mistakes_of(number: str) -> str:
+    """The known mistakes of one exercise, unless they leave only the right answer."""
+    it = EXERCISES[number]
+    place = link(f"Exercise {number}", f"Exercise {number}")
+    again = link(it.section.partition(" ")[0])
+    text = f"### {number} {it.title}\n\n{place}. Read again: {again}."
+    if it.kind == "choose":
+        return text
+    known = judge_of(number).known().values()
+    lines = [
+        f"- **{mistake.name.replace('-', ' ').capitalize()}:** {readable(mistake.hint)}"
+        for mistake in known
+    ]
+    fold = f"{len(lines)} mistakes that this check recognises"
+    return (
+        f"{text}\n\n<details><summary>{fold}</summary>\n\n"
+        + "\n".join(lines)
+        + "\n\n</details>"
+    )
+
+
+def readable(hint: str) -> str:
+    """A hint with three dots for each number that the check fills in."""
+    parts = [
+        literal + ("" if name is None else "…")
+        for literal, name, *_ in Formatter().parse(hint)
+    ]
+    return "".join(parts) or "The check says what it has observed."
+
+
+# --- Papers and code ---
+
+
+def code(*names: str) -> str:
+    """Names in code; a narrow column may break them after each stroke or dot."""
+    broken = [re.sub(r"([./_])(?=.)", r"\1<wbr>", name) for name in names]
+    return ", ".join(f"<code>{name}</code>" for name in broken)
+
+
+def names_in_files() -> str:
+    """What each library calls the parts of a model, beside our names."""
+    theirs = {naming: words for naming, words in NAMINGS.items() if words}
+    parts = (word.strip(".") for words in theirs.values() for word in words.values())
+    rows = []
+    for part in filter(None, dict.fromkeys(parts)):
+        cells = [
+            code(*(name for name, word in words.items() if word.strip(".") == part))
+            for words in theirs.values()
+        ]
+        rows.append([code(part), *cells])
+    return table(["here and in timm", *theirs], rows)
+
+
+def sizes() -> str:
+    """The published models and their parameters, counted without their numbers."""
+    columns = ["img_size", "patch_size", "embed_dim", "depth", "num_heads"]
+    rows = []
+    for published in FAMILIES.values():
+        for name, size in published.items():
+            with torch.device("meta"):
+                model = create_model(name)
+            count = sum(weight.numel() for weight in model.parameters())
+            known = {"img_size": 224, "patch_size": "soft splits"} | size
+            cells = [str(known[column]) for column in columns]
+            rows.append([code(name), f"{count:,}", *cells])
+    head = ["model", "parameters", "image", "patch", "width", "depth", "heads"]
+    return table(head, rows)
+
+
+def boxes() -> str:
+    """What the lessons say about their papers and the code, a section for each."""
+    box = re.compile(r"^> \*\*Paper says / code says\*\*\n((?:>.*\n?)+)", re.M)
+    return "\n\n".join(
+        f"### [Lesson {lesson}]\n\n" + re.sub(r"^> ?", "", found[1], flags=re.M).strip()
+        for lesson, text in enumerate(texts().values())
+        for found in box.finditer(text)
+    )
+
+
+def paper_and_code() -> str:
+    """What the papers say and what the code says."""
+    return page("paper_and_code", names=names_in_files(), sizes=sizes(), boxes=boxes())
+
+
+# --- Words and questions ---
+
+
+def letters() -> str:
+    """What each letter names, as the lessons say on top, and in which of them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for lesson, text in enumerate(texts().values()):
+        if said := re.search(r"^> Letters: (.*?)\.$", text, re.M | re.S):
+            line = " ".join(said[1].replace("\n>", " ").split())
+            for names, meaning in re.findall(r"`([a-z ]+)` (.*?)(?=, `|$)", line):
+                meanings = found.setdefault(names, {})
+                meanings.setdefault(meaning, []).append(str(lesson))
+    rows = [
+        [f"`{names}`", "; ".join(f"{it} ({', '.join(at)})" for it, at in said.items())]
+        for names, said in sorted(found.items())
+    ]
+    return table(["letter", "axis (and lessons)"], rows)
+
+
+def glossary() -> str:
+    """The words of the field, and the letters of shapes."""
+    return page("glossary", letters=letters())
+
+
+def questions() -> str:
+    """Questions that learners ask, their answers, and where each was asked."""
+    return page("questions")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "exercises": exercises,
+    "mistakes": mistakes,
+    "questions": questions,
+    "glossary": glossary,
+    "paper_and_code": paper_and_code,
+}
