@@ -201,7 +201,8 @@ def sizes() -> str:
 
 def boxes() -> str:
     """What the lessons say about their papers and the code, a section for each."""
-    box = re.compile(r"^> \*\*Paper says / code says\*\*\n((?:>.*\n?)+)", re.M)
+    title = r"^(?:> )?\*\*[^*\n]*paper[^*\n]*code[^*\n]*\*\*\n(?:>? ?\n)?"
+    box = re.compile(title + r"((?:(?:> )?\|.*\n?)+)", re.M | re.I)
     return "\n\n".join(
         f"### [Lesson {lesson}]\n\n" + re.sub(r"^> ?", "", found[1], flags=re.M).strip()
         for lesson, text in enumerate(texts().values())
@@ -217,25 +218,9 @@ def paper_and_code() -> str:
 # --- Words and questions ---
 
 
-def letters() -> str:
-    """What each letter names, as the lessons say on top, and in which of them."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for lesson, text in enumerate(texts().values()):
-        if said := re.search(r"^> Letters: (.*?)\.$", text, re.M | re.S):
-            line = " ".join(said[1].replace("\n>", " ").split())
-            for names, meaning in re.findall(r"`([a-z ]+)` (.*?)(?=, `|$)", line):
-                meanings = found.setdefault(names, {})
-                meanings.setdefault(meaning, []).append(str(lesson))
-    rows = [
-        [f"`{names}`", "; ".join(f"{it} ({', '.join(at)})" for it, at in said.items())]
-        for names, said in sorted(found.items())
-    ]
-    return table(["letter", "axis (and lessons)"], rows)
-
-
 def glossary() -> str:
     """The words of the field, and the letters of shapes."""
-    return page("glossary", letters=letters())
+    return page("glossary")
 
 
 def questions() -> str:
