@@ -32,31 +32,31 @@ def doctor(folder: Path, dev: bool = False, as_json: bool = False) -> int:
         as_json: Print one JSON object instead.
     """
     verdicts: dict[str, Verdict] = {}
+    cures: dict[str, str] = {}  # a line to copy, and the first check that says so
     if not as_json:
         print(private(f"Looking at {folder}. This takes about half a minute."))
-    for check in CHECKS:
+    for number, check in enumerate(CHECKS, start=1):
         if check is maintainer and not dev:
             continue
         name = check.__name__
         found = verdicts[name] = examine(name, folder)
+        known = cures.setdefault(found.fix, name)
         if not as_json:
-            number = CHECKS.index(check) + 1
             print(f"{number:2}  {found.state:8} {name}: {found.said}", flush=True)
             if found.fix:
-                print(f"{'':13}{found.fix}")
+                todo = found.fix if known == name else f"(do what {known} says)"
+                print(f"{'':13}{todo}")
     states = [found.state for found in verdicts.values()]
-    counts = [f"{states.count(state)} {state}" for state in STATES[:3]]
-    summary, code = ", ".join(counts), encode(verdicts)
-    wrong = [name for name in verdicts if verdicts[name].state != "ok"]
+    summary = ", ".join(f"{states.count(state)} {state}" for state in STATES[:3])
+    code = encode(verdicts)
+    questions = answers([name for fix, name in cures.items() if fix])
     if as_json:
         rows = [{"name": n} | found._asdict() for n, found in verdicts.items()]
         said = {"version": course_version(), "summary": summary, "code": code}
-        print(
-            json.dumps(said | {"questions": answers(wrong), "checks": rows}, indent=1)
-        )
+        print(json.dumps(said | {"questions": questions, "checks": rows}, indent=1))
     else:
         print(f"\n{summary}. The code for your instructor is {code}")
-        print("".join(answers(wrong).values()), end="")
+        print("".join(questions.values()), end="")
     return 1 if "fails" in states else 0
 
 
