@@ -51,7 +51,8 @@ test-browser: $(TEST_ENV)  ## run every notebook in JupyterLab in a real browser
 
 site: $(TEST_ENV)  ## build the web site in site/_build/html
 	mkdir -p site/_build/sources
-	$(PY) -m sphinx -q -W --keep-going -c site site/_build/sources site/_build/html
+	$(PY) -m sphinx -q -W --keep-going -c site -d site/_build/read \
+		site/_build/sources site/_build/html
 
 test-site: $(TEST_ENV)  ## visit every page of the web site in a real browser
 	$(PY) -m pytest -m browser --durations=3 tests/test_site.py
