@@ -7,9 +7,9 @@
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
 # make notebooks NOTEBOOKS=notebooks/05_encoder_block.ipynb    runs one lesson
 
-.PHONY: help lab test test-browser test-offline test-gpu check-export check-style \
-	check-types check-spelling check-code check-notebooks dist export notebooks results \
-	lock clean
+.PHONY: help lab test test-browser site test-site test-offline test-gpu check-export \
+	check-style check-types check-spelling check-code check-notebooks dist export \
+	notebooks results lock clean
 .NOTPARALLEL:
 
 RIGHT_PYTHON = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
@@ -48,6 +48,14 @@ test: check-export check-style check-types check-spelling check-code check-noteb
 
 test-browser: $(TEST_ENV)  ## run every notebook in JupyterLab in a real browser
 	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py
+
+site: $(TEST_ENV)  ## build the web site in site/_build/html
+	mkdir -p site/_build/sources
+	$(PY) -m sphinx -q -W --keep-going -c site -d site/_build/read \
+		site/_build/sources site/_build/html
+
+test-site: $(TEST_ENV)  ## visit every page of the web site in a real browser
+	$(PY) -m pytest -m browser --durations=3 tests/test_site.py
 
 test-offline:  ## run the notebooks with the network off (Linux)
 	@unshare --map-root-user --net ip link set lo up || { echo "make test-offline needs \
@@ -96,8 +104,8 @@ results: $(TEST_ENV)  ## run the long trainings and store what they find (an hou
 lock: $(TEST_ENV)  ## renew requirements.txt from pyproject.toml
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile --quiet --upgrade --python-version 3.11 --python-platform \
-		x86_64-unknown-linux-gnu --extra course --extra check --extra test --generate-hashes \
-		--no-annotate --custom-compile-command "make lock" \
+		x86_64-unknown-linux-gnu --extra course --extra check --extra test --extra site \
+		--generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.txt pyproject.toml
 
 clean:  ## forget the environment; the next make builds it afresh
@@ -114,7 +122,7 @@ clean:  ## forget the environment; the next make builds it afresh
 	touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/pip
-	$(INSTALL) -e ".[course,check,test]"
+	$(INSTALL) -e ".[course,check,test,site]"
 	touch $@ .venv/.course
 
 .venv/.locked: pyproject.toml requirements.txt | .venv/bin/pip

@@ -1,0 +1,85 @@
+"""Write the pages of the site from what there is: lessons, docstrings, the README."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from pages import PAGES
+
+from course_vit.kit.exercises import lessons, mark
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+LESSONS = lessons(ROOT)
+MODULES = [it for it in LESSONS if (ROOT / f"course_vit/{it.stem[3:]}.py").exists()]
+API_PAGE = """# {name}
+
+```{{eval-rst}}
+.. automodule:: course_vit.{name}
+   :members:
+   :show-inheritance:
+```
+"""
+
+
+def write_sources(app) -> None:
+    """Fill the folder that Sphinx reads, afresh each time."""
+    folder = Path(app.srcdir)
+    shutil.rmtree(folder)
+    shutil.copytree(HERE / "static", folder / "site/static")  # as the README has it
+    shutil.copytree(ROOT / "notebooks/figures", folder / "notebooks/figures")
+    for path in LESSONS:
+        notebook = for_readers(json.loads(path.read_text("utf-8")))
+        write(folder / f"notebooks/{path.name}", json.dumps(notebook))
+    for name, page in PAGES.items():
+        write(folder / f"{name}.md", page())
+    modules = [path.stem[3:] for path in MODULES]
+    for name in modules:
+        write(folder / f"api/{name}.md", API_PAGE.format(name=name))
+    home = (HERE / "index.md").read_text("utf-8")
+    home = home.replace("{{ lessons }}", lesson_table())
+    home = home.replace("{{ modules }}", "\n".join(f"api/{name}" for name in modules))
+    write(folder / "index.md", home)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, and make its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def for_readers(notebook: dict) -> dict:
+    """The notebook with its solutions folded, and alt text where MyST-NB looks for it.
+
+    MyST-NB takes the alt text of an image from its cell; ours is in the output.
+    """
+    for cell in notebook["cells"]:
+        metadata = cell["metadata"]
+        if mark(cell).get("role") == "solution":
+            metadata["tags"] = ["hide-input"]
+        for output in cell.get("outputs", []):
+            if image := output.get("metadata", {}).get("image/png"):
+                metadata["mystnb"] = {"image": image}
+    return notebook
+
+
+def lesson_table() -> str:
+    """The README's table of lessons; its links to modules lead to their pages here."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = readme.split("\n## The lessons\n")[1].split("\n## ")[0]
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    return re.sub(r"\(course_vit/(\w+)\.py\)", r"(api/\1.md)", table)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading as JupyterLab makes it, which the lessons link to."""
+    return heading.replace(" ", "-")
+
+
+def link_the_lesson(app, what, name, obj, options, lines) -> None:
+    """Turn the name of the notebook in the docstring of a module into a link."""
+    if what == "module":
+        printed = r"Printed from notebooks/(\w+)\.ipynb: .*"
+        link = r"Printed from :doc:`/notebooks/\1`."
+        lines[:] = [re.sub(printed, link, line) for line in lines]
