@@ -46,8 +46,8 @@ lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, m
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
-test-browser: $(TEST_ENV)  ## run every notebook in JupyterLab in a real browser
-	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py
+test-browser: $(TEST_ENV)  ## run every notebook and the explorer in a real browser
+	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py tests/test_explorer.py
 
 test-offline:  ## run the notebooks with the network off (Linux)
 	@unshare --map-root-user --net ip link set lo up || { echo "make test-offline needs \

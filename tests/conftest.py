@@ -67,6 +67,21 @@ def mine(fresh, tmp_path, monkeypatch):
     forget()
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, of the system or else Playwright's own."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium
+        browser = chromium.launch(executable_path=path, chromium_sandbox=not is_root)
+        yield browser
+        browser.close()
+
+
 class EveryRaise:
     """Fail the run if a `raise` of a printed module was never reached.
 

@@ -6,7 +6,6 @@ every notebook as it stands at the end.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,11 +16,9 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 from house import NOTEBOOKS, ROOT
-from playwright.sync_api import sync_playwright
 
 pytestmark = pytest.mark.browser
 
-IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 SETTINGS = {
     # All cells are in the page, not only those in view; no news dialog.
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -116,17 +113,6 @@ def wait_for(address, server, log, seconds=120):
         except OSError:
             time.sleep(0.2)
     pytest.fail(f"`make lab` does not serve:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)  # else Playwright's own
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium
-        browser = chromium.launch(executable_path=path, chromium_sandbox=not IS_ROOT)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
