@@ -285,7 +285,7 @@ def test_changes_do_what_torch_does_with_the_same_change(shown):
 
 def arc(x, y, width, height, start, end):
     """Points of an ellipse; angles in degrees, clockwise from the right."""
-    angles = [radians(start + (end - start) * i / 16) for i in range(17)]
+    angles = [radians(start + (end - start) * i / 10) for i in range(11)]
     return [(x + width * cos(angle), y + height * sin(angle)) for angle in angles]
 
 

@@ -15,7 +15,7 @@ const prefix = model.w.cls_token ? 1 : 0, READER = -1; // who gives the answer
 const readerName = prefix ? "the class token" : "the mean of all patches";
 const state = { strokes: [], image: [], query: READER, cursor: [0, 0] };
 const untouched = () => ({ order: null, positions: true, leftOut: [] });
-let changes = untouched(), reading, before;
+let changes = untouched(), reading, before, waiting;
 
 function inRows(all, columns) {
   return Array.from({ length: all.length / columns }, (_, i) =>
@@ -181,7 +181,7 @@ function show() {
 
   const who = state.query === READER ? readerName : `the patch in ${placeName(state.query)}`;
   document.querySelectorAll(".query").forEach((name) => { name.textContent = who; });
-  $("reader").hidden = state.query === READER;
+  $("reader").setAttribute("aria-pressed", state.query === READER);
   const looks = maps.map((heads) => heads.map(look)), total = look(rollout);
   const most = Math.max(...looks.flat().flatMap((it) => it.shares.filter((s) => s >= 0)));
   const mostRollout = Math.max(...total.shares.filter((share) => share >= 0));
@@ -194,7 +194,7 @@ function show() {
   $("reading").innerHTML = `<b>${now}</b> with ${percent(probabilities[now])}` + (before
     ? `<span class="before">without the changes: ${then} with
        ${percent(before.probabilities[then])}</span>` : "");
-  const said = `It reads ${now}, ${percent(probabilities[now])}.`
+  const said = `It reads ${now}, ${Math.round(100 * probabilities[now])} %.`
     + (before ? ` Without the changes: ${then}.` : "");
   if ($("said").textContent !== said) $("said").textContent = said;
   [...$("bars").tBodies[0].rows].forEach((row, k) => {
@@ -203,12 +203,12 @@ function show() {
     now_.style.width = percent(probabilities[k]).replace(" ", "");
     then_.style.width = before ? percent(before.probabilities[k]).replace(" ", "") : 0;
     then_.hidden = !before;
+    then_.textContent = before ? `before: ${percent(before.probabilities[k])}` : "";
     row.cells[2].textContent = percent(probabilities[k]);
     row.cells[3].textContent = logits[k].toFixed(2);
   });
   $("shuffle").setAttribute("aria-pressed", Boolean(changes.order));
   $("positionless").setAttribute("aria-pressed", !changes.positions);
-  $("undo").disabled = !before;
   showNumbers(looks, total);
 }
 
@@ -242,7 +242,7 @@ function build() {
   $("title").textContent = `${model.title}: ${sizes.depth} blocks of width `
     + `${sizes.embed_dim} with ${sizes.num_heads} heads`;
   $("side").textContent = `${side} × ${side}`;
-  $("reader").textContent = `Ask ${readerName}`;
+  $("reader").textContent = prefix ? "Ask the class token" : "Ask the mean";
   model.samples.forEach(({ pixels }, digit) => {
     const button = $("samples").appendChild(document.createElement("button"));
     button.type = "button";
@@ -326,6 +326,7 @@ function showCode() {
 // --- What you do ---
 
 function setImage(rows) {
+  cancelAnimationFrame(waiting);
   state.strokes = [];
   state.image = rows.map((row) => [...row]);
   update();
@@ -416,7 +417,6 @@ $("pad").onpointerdown = (event) => {
 $("pad").onpointermove = (event) => {
   if ($("pad").hasPointerCapture(event.pointerId)) stroke(event);
 };
-let waiting = 0;
 function stroke(event) {
   const box = $("pad").getBoundingClientRect();
   for (const { clientX, clientY } of [...event.getCoalescedEvents(), event])
