@@ -357,7 +357,7 @@ def test_a_drawing_looks_like_the_training_data(shown):
 
 
 def tab_to(page, selector):
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate(f"document.activeElement.matches({selector!r})"):
             return
@@ -386,10 +386,18 @@ def test_all_of_it_can_be_done_by_keyboard(shown):
         keys.press(key)
     assert opened.inner_text(".query >> nth=0") == "the patch in row 2, column 2"
     tab_to(opened, "#drop")
-    keys.press("Space")
-    keys.press("Shift+Tab")
-    keys.press("Enter")
+    for key in ("Space", "Shift+Tab", "Shift+Tab", "Enter"):
+        keys.press(key)
     assert opened.evaluate("changes.leftOut") == [5]
+    assert opened.inner_text(".query >> nth=0") == "the class token"
+    keys.press("ArrowLeft")
+    tab_to(opened, "#drop")
+    keys.press("Space")
+    tab_to(opened, "#patches button[tabindex='0']")
+    keys.press("Enter")
+    tab_to(opened, "#reader")
+    assert opened.inner_text(".query >> nth=0") == "the patch in row 2, column 1"
+    keys.press("Enter")
     assert opened.inner_text(".query >> nth=0") == "the class token"
     for name in ("shuffle", "positionless", "named"):
         tab_to(opened, f"#{name}")
