@@ -46,8 +46,8 @@ lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, m
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
-test-browser: $(TEST_ENV)  ## run every notebook in JupyterLab in a real browser
-	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py
+test-browser: $(TEST_ENV)  ## run every notebook and the explorer in a real browser
+	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py tests/test_explorer.py
 
 site: $(TEST_ENV)  ## build the web site in site/_build/html
 	mkdir -p site/_build/sources

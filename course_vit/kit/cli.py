@@ -191,6 +191,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--verbose", action="store_true", help="also print what pytest prints"
     )
+    command = of_workbook("explore", "draw a digit, and watch your own model read it")
+    command.add_argument(
+        "--model",
+        type=place,
+        metavar="FILE",
+        help="a model that lesson 7 kept (default: the one in the workbook, else the"
+        " course's)",
+    )
+    command.add_argument(
+        "--no-browser", action="store_true", help="only write the page and name it"
+    )
     for command in commands.choices.values():
         if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
@@ -320,5 +331,9 @@ def run_workbook(options: argparse.Namespace) -> int:
             where = workbook.folder / "my_vit"
             print(f"running the tests of course_vit on {where} ...", flush=True)
             well, said = check_package(workbook, options.lesson, options.verbose)
+        case "explore":
+            from .explorer import explore
+
+            said = explore(workbook, options.model, not options.no_browser)
     print("\n".join(said))
     return 0 if well else 1
