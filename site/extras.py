@@ -6,10 +6,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import colab
-from course_vit.kit.explorer import page
 from sources import LESSONS, ROOT, write
 
 from course_vit.kit.exercises import mark
+from course_vit.kit.explorer import page
 from course_vit.kit.results import stored_model
 
 
