@@ -27,14 +27,15 @@ const best = (shares) => shares.indexOf(Math.max(...shares));
 
 // --- Colours ---
 
-const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const VIRIDIS = [
+  [68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 function viridis(share) {
   const at = Math.min(Math.max(share, 0), 1) * 4, i = Math.min(Math.floor(at), 3);
   return VIRIDIS[i].map((from, c) => from + (at - i) * (VIRIDIS[i + 1][c] - from));
 }
 const grey = (share) => Array(3).fill(255 * share);
 
-/** Draw numbers as pixels of a canvas, from `low` to `high`; NaN is left transparent. */
+/** Draw numbers as pixels of a canvas, from `low` to `high`; NaN is transparent. */
 function paint(canvas, rows, low, high, colour = viridis) {
   [canvas.width, canvas.height] = [rows[0].length, rows.length];
   const pixels = rows.flat().flatMap((value) => Number.isNaN(value)
@@ -86,11 +87,13 @@ function bitmap(strokes, size, width) {
   for (const stroke of strokes) {
     context.beginPath();
     for (const [x, y] of [stroke[0], ...stroke])
-      context.lineTo((x - (left + right) / 2) * squeeze, (y - (top + bottom) / 2) * scale);
+      context.lineTo(
+        (x - (left + right) / 2) * squeeze, (y - (top + bottom) / 2) * scale);
     context.stroke();
   }
   const { data } = context.getImageData(0, 0, size, size);
-  return inRows([...data.filter((_, i) => i % 4 === 3)].map((ink) => Number(ink > 127)), size);
+  const alpha = [...data.filter((_, i) => i % 4 === 3)];
+  return inRows(alpha.map((ink) => Number(ink > 127)), size);
 }
 
 /** The set bits in each block of 4 x 4, from 0 to 16, divided by 16.
@@ -102,7 +105,8 @@ function toPixels(strokes) {
     bits = bitmap(strokes, size, width);
     if (bits.flat().reduce((a, b) => a + b) > 0.3 * size * size) break;
   }
-  return inRows(patchify(bits, 4).map((block) => block.reduce((a, b) => a + b) / 16), side);
+  const counts = patchify(bits, 4).map((block) => block.reduce((a, b) => a + b));
+  return inRows(counts.map((count) => count / 16), side);
 }
 
 // --- Reading ---
@@ -116,7 +120,7 @@ function update() {
   show();
 }
 
-/** A map's row of the query, for each place of the grid; NaN where a patch is left out. */
+/** A map's row of the query for each place of the grid; NaN if it is left out. */
 function look(map) {
   const kept = places.filter((place) => !changes.leftOut.includes(place));
   const at = state.query === READER ? 0 : prefix + kept.indexOf(state.query);
@@ -179,11 +183,13 @@ function show() {
   $("d").textContent = tokens[0].length;
   $("positions")?.classList.toggle("off", !changes.positions);
 
-  const who = state.query === READER ? readerName : `the patch in ${placeName(state.query)}`;
+  const who = state.query === READER ? readerName
+    : `the patch in ${placeName(state.query)}`;
   document.querySelectorAll(".query").forEach((name) => { name.textContent = who; });
   $("reader").setAttribute("aria-pressed", state.query === READER);
   const looks = maps.map((heads) => heads.map(look)), total = look(rollout);
-  const most = Math.max(...looks.flat().flatMap((it) => it.shares.filter((s) => s >= 0)));
+  const most = Math.max(
+    ...looks.flat().flatMap((it) => it.shares.filter((share) => share >= 0)));
   const mostRollout = Math.max(...total.shares.filter((share) => share >= 0));
   looks.flat().forEach((it, i) => picture(attentionCanvases[i], it, most, who, image));
   picture($("rollout"), total, mostRollout, who, image);
@@ -258,7 +264,8 @@ function build() {
     button.append(document.createElement("canvas"));
     button.onclick = () => choose(place);
   }
-  $("attention").style.gridTemplateColumns = `auto repeat(${sizes.num_heads}, minmax(3rem, 6rem))`;
+  $("attention").style.gridTemplateColumns =
+    `auto repeat(${sizes.num_heads}, minmax(3rem, 6rem))`;
   const label = (text) => {
     $("attention").appendChild(document.createElement("span")).textContent = text;
   };
@@ -274,21 +281,21 @@ function build() {
     }
   }
   $("rollout").dataset.name = "rollout";
-  $("bars").tBodies[0].innerHTML = reading0().map((_, k) =>
+  $("bars").tBodies[0].innerHTML = model.samples[0].logits.map((_, k) =>
     `<tr><th scope="row">${k}<td class="bar"><i></i><i></i><td><td>`).join("");
+  showAgreement();
   showPositions();
   showCode();
   for (const link of document.querySelectorAll("[data-lesson]"))
     if (model.lessons) link.href = `${model.lessons}${link.dataset.lesson}.html`;
 }
 
-/** The logits of the samples are compared with torch's, which were exported with them. */
-function reading0() {
+/** Compare the logits of the samples with torch's, which were exported with them. */
+function showAgreement() {
   const far = model.samples.map(({ pixels, logits }) => Math.max(
     ...forward(pixels, model).logits.map((logit, k) => Math.abs(logit - logits[k]))));
   $("agreement").textContent = "On the ten test digits its logits and PyTorch's differ by "
     + `at most ${Math.max(...far).toExponential(0)}.`;
-  return model.samples[0].logits;
 }
 
 function showPositions() {
@@ -309,7 +316,8 @@ function showPositions() {
 const CODE = {
   patches: [patchify, linear], tokens: [embed], positions: [positionSimilarity],
   attention: [splitHeads, attentionWeights, softmax, attention],
-  block: [layerNorm, gelu, erf, mlp, block], rollout: [attentionRollout], answer: [forward],
+  block: [layerNorm, gelu, erf, mlp, block], rollout: [attentionRollout],
+  answer: [forward],
 };
 function showCode() {
   for (const [step, functions] of Object.entries(CODE)) {
@@ -335,7 +343,8 @@ function setImage(rows) {
 function choose(place) {
   const { leftOut } = changes;
   if (!$("drop").checked) state.query = state.query === place ? READER : place;
-  else if (leftOut.includes(place)) changes.leftOut = leftOut.filter((p) => p !== place);
+  else if (leftOut.includes(place))
+    changes.leftOut = leftOut.filter((p) => p !== place);
   else if (leftOut.length < places.length - 1) changes.leftOut = [...leftOut, place];
   update();
 }
@@ -352,7 +361,8 @@ function leaveOutThree(order) {
 
 /** The patches that rollout names first when nothing is left out. */
 function namedByRollout() {
-  const rollout = attentionRollout(forward(state.image, model, { ...changes, leftOut: [] }).maps);
+  const all = forward(state.image, model, { ...changes, leftOut: [] });
+  const rollout = attentionRollout(all.maps);
   const row = (prefix ? rollout[0] : mean(rollout)).slice(prefix);
   return [...places].sort((a, b) => row[b] - row[a]);
 }
@@ -382,7 +392,8 @@ function setTheme(dark) {
   $("theme").onclick = () => setTheme(!dark);
 }
 
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+const ARROWS = {
+  ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const within = (at, length) => Math.min(Math.max(at, 0), length - 1);
 $("patches").onkeydown = (event) => {
   const step = ARROWS[event.key], at = [...$("patches").children].indexOf(event.target);
@@ -398,7 +409,7 @@ $("pixels").onkeydown = (event) => {
   const step = ARROWS[event.key], ink = "0123456789".indexOf(event.key);
   if (step) [y, x] = [within(y + step[0], side), within(x + step[1], side)];
   else if (event.key === " ") state.image[y][x] = state.image[y][x] > 0.5 ? 0 : 1;
-  else if (event.key !== "" && ink >= 0) state.image[y][x] = Math.round((ink * 16) / 9) / 16;
+  else if (ink >= 0) state.image[y][x] = Math.round((ink * 16) / 9) / 16;
   else return;
   event.preventDefault();
   state.cursor = [y, x];
@@ -420,7 +431,8 @@ $("pad").onpointermove = (event) => {
 function stroke(event) {
   const box = $("pad").getBoundingClientRect();
   for (const { clientX, clientY } of [...event.getCoalescedEvents(), event])
-    state.strokes.at(-1).push([(clientX - box.left) / box.width, (clientY - box.top) / box.height]);
+    state.strokes.at(-1).push(
+      [(clientX - box.left) / box.width, (clientY - box.top) / box.height]);
   cancelAnimationFrame(waiting);
   waiting = requestAnimationFrame(() => {
     state.image = toPixels(state.strokes);

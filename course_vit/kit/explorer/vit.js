@@ -1,6 +1,6 @@
 "use strict";
-/* The forward pass of lesson 6's VisionTransformer for one image. The Python line that a
-   function repeats is written above it.
+/* The forward pass of lesson 6's VisionTransformer for one image. The Python line that
+   a function repeats is written above it.
 
    Tokens are a list of `n` rows with `d` numbers. `w` holds the weights by the names of
    the state dict: a matrix is a list of rows, a bias is a list of numbers. */
@@ -10,7 +10,8 @@ function patchify(image, p) {
   const patches = [];
   for (let top = 0; top < image.length; top += p)
     for (let left = 0; left < image[0].length; left += p)
-      patches.push(image.slice(top, top + p).flatMap((row) => row.slice(left, left + p)));
+      patches.push(
+        image.slice(top, top + p).flatMap((row) => row.slice(left, left + p)));
   return patches;
 }
 
@@ -42,7 +43,8 @@ function linear(x, w, name) {
   return x.map((row) => weight.map((each, j) => dot(row, each) + (bias ? bias[j] : 0)));
 }
 
-// nn.LayerNorm: (x - x.mean(-1)) / (x.var(-1, correction=0) + eps).sqrt() * weight + bias
+// nn.LayerNorm: (x - x.mean(-1)) / (x.var(-1, correction=0) + eps).sqrt(),
+// then * weight + bias
 function layerNorm(x, w, name, eps) {
   const weight = w[`${name}.weight`], bias = w[`${name}.bias`];
   return x.map((row) => {
@@ -81,7 +83,8 @@ function gelu(x) {
 function splitHeads(x, w, name, heads) {
   const qkv = linear(x, w, `${name}.qkv`), d = qkv[0].length / 3, e = d / heads;
   const part = (three, h) => qkv.map((r) => r.slice(three * d + h * e).slice(0, e));
-  return [0, 1, 2].map((three) => Array.from({ length: heads }, (_, h) => part(three, h)));
+  return [0, 1, 2].map((three) =>
+    Array.from({ length: heads }, (_, h) => part(three, h)));
 }
 
 // (torch.einsum("... n e, ... m e -> ... n m", q, k) * e ** -0.5).softmax(dim=-1)
