@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import venv
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from urllib.error import HTTPError
@@ -170,17 +172,25 @@ def test_a_learner_without_a_clone_starts_passes_a_check_and_tests_my_vit(
     assert "tests passed" in run("course-vit", "check", "--lesson", "1")
 
 
+def serves(address):
+    with suppress(OSError):
+        return urlopen(address)
+
+
 @pytest.mark.dist
 def test_a_learner_without_a_clone_opens_the_lab(learner):
     flags = ("--no-browser", "--port=9461", "--IdentityProvider.token=secret")
     with subprocess.Popen(["course-vit", "lab", "there", *flags], **learner) as lab:
-        threading.Timer(120, lab.kill).start()
+        patience = threading.Timer(180, lab.kill)
+        patience.start()
         said = ""
         try:
             while "127.0.0.1" not in said:
                 said += next(lab.stdout)
             assert "JupyterLab opens 00_start_here.ipynb" in said
             address = said.split()[-1].partition("?")[0]
+            while lab.poll() is None and not serves(address.replace("/lab", "/api")):
+                time.sleep(0.2)  # the address is printed a little too early
             with pytest.raises(HTTPError, match="403"):
                 urlopen(address.replace("/lab", "/api/contents"))
             token = {"Authorization": "token secret"}
@@ -188,6 +198,7 @@ def test_a_learner_without_a_clone_opens_the_lab(learner):
             assert "jupyter-config-data" in page
         finally:
             lab.send_signal(signal.SIGINT)
+            patience.cancel()
         rest = lab.stdout.read()
     assert "Traceback" not in rest
     assert lab.returncode == 0
