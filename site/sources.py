@@ -50,17 +50,23 @@ def write(path: Path, text: str) -> None:
 
 
 def for_readers(notebook: dict) -> dict:
-    """The notebook with its solutions folded, and alt text where MyST-NB looks for it.
+    """The notebook with folds, and with alt text where MyST-NB looks for it.
 
-    MyST-NB takes the alt text of an image from its cell; ours is in the output.
+    Solutions are folded, and what JupyterLab folds. MyST-NB takes the alt text of an
+    image from its cell; ours is in the output.
     """
     for cell in notebook["cells"]:
         metadata = cell["metadata"]
+        shown = metadata["mystnb"] = {}
         if mark(cell).get("role") == "solution":
             metadata["tags"] = ["hide-input"]
+        elif "jupyter" in metadata:
+            metadata["tags"] = ["hide-input"]
+            shown |= {"code_prompt_show": "Show the code"}
+            shown |= {"code_prompt_hide": "Hide the code"}
         for output in cell.get("outputs", []):
             if image := output.get("metadata", {}).get("image/png"):
-                metadata["mystnb"] = {"image": image}
+                shown["image"] = image
     return notebook
 
 
