@@ -427,11 +427,12 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 @pytest.mark.parametrize("missing", ["torch", "nbformat"])
 def test_a_start_that_fails_points_to_the_doctor(tmp_path, stub, missing):
-    stub(f"{missing}.py", f"raise ModuleNotFoundError(\"No module named '{missing}'\")")
+    stub(f"{missing}.py", f"raise ModuleNotFoundError('gone', name='{missing}')")
     command = [sys.executable, "-m", "course_vit", "start", str(tmp_path / "workbook")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"No module named '{missing}'\n{HELP}\n"
+    todo = "pip install 'course_vit[course]'"
+    assert done.stderr == f"start needs {missing}: {todo}\n{HELP}\n"
 
 
 def test_a_folder_that_cannot_be_used_points_to_the_doctor(tmp_path, capsys):

@@ -7,13 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import CourseError
 from .export import export
-from .storage import NOTES, PACKAGE
+from .storage import NOTES, PACKAGE, course_version
 
 if TYPE_CHECKING:
     from .workbook import Workbook
@@ -66,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The commands; `run` of each takes the options and returns the exit code."""
     top = argparse.ArgumentParser("course-vit", description="The tools of the course.")
-    installed = [it.version for it in distributions(name="course_vit")]
-    version = f"course_vit {(installed or ['that is not installed'])[0]}"
+    version = f"course_vit {course_version() or 'that is not installed'}"
     top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(required=True, metavar="command", dest="command")
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
+from . import COURSE, COURSE_VIT
 from .storage import MEMORY, course_version
 
-COURSE = Path(__file__).parents[2]
 CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
 SECONDS = 60.0  # to wait for Jupyter
 # Where we measured them, on one core of a server of 2026: the ms of one step of the
@@ -173,8 +173,8 @@ def course(folder: Path) -> Verdict:
     place = existing(folder)
     done = run(sys.executable, "-c", code, cwd=place)
     found = Path((done.stdout.splitlines() or [""])[-1]).parent
-    if os.path.realpath(found) != os.path.realpath(COURSE / "course_vit"):
-        said = f"a notebook in {place} finds course_vit in {found}, not in {COURSE}"
+    if os.path.realpath(found) != os.path.realpath(COURSE_VIT):
+        said = f"a notebook in {place} finds course_vit in {found}, not in {COURSE_VIT}"
         return Verdict("fails", said, pip())
     version, project = course_version(), COURSE / "pyproject.toml"
     with suppress(OSError):
