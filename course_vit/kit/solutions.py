@@ -28,7 +28,7 @@ def as_linear(conv: nn.Conv2d) -> nn.Linear:
 
 # Exercise 2.5
 def stretch(position: Tensor, side: int) -> Tensor:
-    """A table `1 (1 + n) d` for another square grid."""
+    """A table `1 (1 + n) d` for a different square grid."""
     prefix, grid = position[:, :1], position[:, 1:]
     old = isqrt(grid.shape[1])
     grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=old)
