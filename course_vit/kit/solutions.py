@@ -39,13 +39,13 @@ def stretch(position: Tensor, side: int) -> Tensor:
 
 # Exercise 3.1
 def look(x: Tensor) -> Tensor:
-    """Who looks at whom, without parameters, `n d -> n n`."""
+    """Attention weights without parameters, `n d -> n n`; in row i, token i looks."""
     return (x @ x.T).softmax(dim=-1)
 
 
 # Exercise 3.2
 def scaled_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Weights of every head, `b h n e, b h m e -> b h n m`."""
+    """Attention weights of every head, `b h n e, b h m e -> b h n m`."""
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
 
 
