@@ -1,9 +1,7 @@
 """Lesson 2. Position encoding.
 
-Each token gets the row of a position table that belongs to its place.
-
-Letters: `n` positions, `d` width of a token, `gh gw` rows and columns of the patch
-grid.
+Attention does not see in which order its tokens come. So we add to each token the row
+of a position table that belongs to its place.
 
 Printed from notebooks/02_position_encoding.ipynb: edit there, then `make export`.
 """
@@ -30,7 +28,7 @@ __all__ = [
 
 
 def sinusoid_encoding(num_positions: int, dim: int) -> Tensor:
-    """One row of waves per position, `n d`: even columns are sines, odd ones cosines.
+    """The sinusoidal table, `n d`: sines in the even columns, cosines in the odd ones.
 
     Columns 2i and 2i + 1 share the angle `position / 10000 ** (2i / dim)`. It is
     computed in float64, and the table is returned in torch's default dtype. Vaswani et
@@ -60,8 +58,8 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
     """The sinusoids of the library tensor2tensor, `n d`: all sines, then all cosines.
 
     This is not the paper's table in a different order: the slowest wave is exactly
-    10000 times longer than the fastest, so every wavelength between them differs.
-    `get_timing_signal_1d` of tensor2tensor.
+    10000 times as long as the fastest, so every wavelength but the first differs from
+    the paper's. `get_timing_signal_1d` of tensor2tensor.
 
     Args:
         num_positions: The number of rows, `n`.
@@ -84,11 +82,11 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
 
 
 def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
-    """Row and column of every patch as waves, `(gh gw) d`, without a class token's row.
+    """Grid row and grid column of every patch as waves, `(gh gw) d`.
 
-    The tokens are in reading order. A row consists of four quarters, [sin y, sin x,
-    cos y, cos x]: the layout of timm's `build_sincos2d_pos_embed`. MAE and SimpleViT
-    order the quarters differently.
+    The tokens are in reading order, and a class token gets no row. A row consists of
+    four quarters, [sin y, sin x, cos y, cos x]: the layout of timm's
+    `build_sincos2d_pos_embed`. MAE and SimpleViT order the quarters differently.
 
     Args:
         grid_size: Rows and columns of the patch grid.

@@ -1,10 +1,7 @@
 """Lesson 3. Self-attention.
 
-Every token looks at every token: it asks a question, compares it with what the others
-offer, and receives a weighted mean of what they give.
-
-Letters: `b` images, `h` heads, `n` queries, `m` keys, `d` width of a token, `e` width
-of one head, which is the width of a query and of a key.
+Every token looks at every token: it asks a question, compares the question with what
+the other tokens offer, and receives a weighted mean of what they give.
 
 Printed from notebooks/03_self_attention.ipynb: edit there, then `make export`.
 """
@@ -19,7 +16,7 @@ __all__ = [
 ]
 
 
-# --- 3.7 Who may look where ---
+# --- 3.7 Which looks are allowed ---
 
 
 def check_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> None:
@@ -64,7 +61,7 @@ def check_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> None:
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Who looks at whom, `... n e, ... m e -> ... n m`; every row sums to 1.
+    """Attention weights, `... n e, ... m e -> ... n m`; every row sums to 1.
 
     `softmax(q k^T / sqrt(e))`, Vaswani et al. 2017, eq. 1.
 

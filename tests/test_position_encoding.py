@@ -173,6 +173,8 @@ def test_resizing_from_an_oblong_grid_equals_timm(package):
     ours = package.resize_position_embedding(table, (10, 6), old_grid_size=(6, 10))
     theirs = resample_abs_pos_embed(table, [10, 6], old_size=[6, 10])
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    same = package.resize_position_embedding(table, (6, 10), old_grid_size=(6, 10))
+    assert torch.equal(same, table)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def as_linear(conv: nn.Conv2d) -> nn.Linear:
 
 # Exercise 2.5
 def stretch(position: Tensor, side: int) -> Tensor:
-    """A table `1 (1 + n) d` for another square grid."""
+    """A table `1 (1 + n) d` for a different square grid."""
     prefix, grid = position[:, :1], position[:, 1:]
     old = isqrt(grid.shape[1])
     grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=old)
@@ -39,13 +39,13 @@ def stretch(position: Tensor, side: int) -> Tensor:
 
 # Exercise 3.1
 def look(x: Tensor) -> Tensor:
-    """Who looks at whom, without parameters, `n d -> n n`."""
+    """Attention weights without parameters, `n d -> n n`; in row i, token i looks."""
     return (x @ x.T).softmax(dim=-1)
 
 
 # Exercise 3.2
 def scaled_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Weights of every head, `b h n e, b h m e -> b h n m`."""
+    """Attention weights of every head, `b h n e, b h m e -> b h n m`."""
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
 
 

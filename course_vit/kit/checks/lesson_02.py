@@ -14,12 +14,12 @@ from .judge import answers, choose, draw, element, exercise, expect, same, words
 
 shuffle = choose("2.1", "B")
 shuffle.mistakes |= {
-    "results-stay-in-their-rows: run it: is row 0 of both outputs the same? Then"
-    " un-shuffle one": "A",
-    "neighbours-matter: run it, then put the rows of the output back in"
-    " the old order": "C",
-    "order-is-part-of-the-input: run it: nothing in the line knows which row comes"
-    " first": "D",
+    "results-stay-in-their-rows: run the line: is row 0 the same in both outputs? Then"
+    " put the rows of one output back in order": "A",
+    "neighbours-matter: run the line, put the rows of the output back in the old order,"
+    " and compare: which numbers changed?": "C",
+    "order-is-part-of-the-input: run the line: there is no error. Does anything in it"
+    " depend on which row comes first?": "D",
 }
 
 # 2.2 The table of waves
@@ -34,7 +34,7 @@ def waves(
     turn=1.0,
     exact=lambda j: j.double(),
 ):
-    """The table with another exponent, times dim, other waves, start, base or turn."""
+    """The table with a different exponent, times dim, or waves, start, base or turn."""
 
     def answer(num_positions, dim, dtype=torch.float64):
         sinusoid_encoding(num_positions, dim)
@@ -69,7 +69,7 @@ def first_clock(table: Tensor) -> float:
 
 
 def digits(table: Tensor) -> Tensor:
-    """A table whose sixth digit behind the point counts."""
+    """A table whose sixth digit after the decimal point counts."""
     return (table.double() * 1e3).round(decimals=3)
 
 
@@ -78,16 +78,19 @@ SQUARES = (
     " should be 32 in every row"
 )
 TURNS = (
-    "the slowest clock takes {turn:,.0f} positions for a turn, the paper's {paper:,.0f}"
+    "the slowest clock takes {turn:,.0f} positions to go round once, and the paper's"
+    " takes {paper:,.0f}"
 )
 table_of_waves = exercise(
     "2.2",
     right=sinusoid_encoding,
     trial={
         "some columns differ from the paper's formula": lambda f: f(50, 64),
-        "float32 is asked for, got {got}": lambda f: str(f(600, 30).dtype),
+        "the table should be float32, got {got}": lambda f: str(f(600, 30).dtype),
         "right for 50 positions and 64 columns, and off by up to {off:.2g} for 600 and"
-        " 30: is a number fixed that should be a name?": lambda f: f(600, 30),
+        " 30: is a number written into the code that should be an argument?": (
+            lambda f: f(600, 30)
+        ),
         "angles-in-float32": lambda f: digits(f(600, 30)),
         "even widths are right, 7 columns are not: is the last a sine without its"
         " cosine, and do the exponents still divide by 7?": (lambda f: digits(f(9, 7))),
@@ -107,17 +110,17 @@ table_of_waves = exercise(
         "step": lambda got, right: first_clock(got),
         "base": lambda got, right: base(got),
     },
-    shape="a table of {right} is asked for, one row per position, got {got}",
+    shape="expected shape {right}, one row for each position, got {got}",
     atol=1e-3,
 )
 table_of_waves.mistakes |= {
-    "table-on-its-side: a table of 50 rows and 64 columns is asked for, got {got}: one"
-    " row per position, please": answers(
+    "table-on-its-side: expected a table of 50 rows and 64 columns, got {got}: does a"
+    " position have a row or a column?": answers(
         lambda n, dim: sinusoid_encoding(n, dim).T,
         lambda n, dim: sinusoid_encoding(dim, n),
     ),
-    "number-of-column-unused: all columns are alike: which number of a column enters"
-    " the angle?": answers(
+    "number-of-column-unused: all columns are the same: where does the number of a"
+    " column enter the angle?": answers(
         lambda n, dim: 0 * sinusoid_encoding(n, dim),
         seen=lambda got, right: (
             got.shape == right.shape and got.std(dim=1).max() < 1e-3
@@ -127,8 +130,8 @@ table_of_waves.mistakes |= {
     " 0, a cosine at 1: which columns belong to which?": answers(
         waves(second=torch.sin), waves(first=torch.cos)
     ),
-    "tensor2tensor-spacing: the slowest wave is exactly 10,000 times longer than the"
-    " fastest: that is the table of tensor2tensor, see 2.5. In the paper's the"
+    "tensor2tensor-spacing: the slowest wave is exactly 10,000 times as long as the"
+    " fastest: that is the table of tensor2tensor, see 2.5. In the paper's table the"
     " exponent stays below 1": answers(
         timing_signal,
         lambda n, dim: rearrange(
@@ -136,8 +139,8 @@ table_of_waves.mistakes |= {
         ),
     ),
     "sines-then-cosines: all sines come first, then all cosines: the same waves in"
-    " another order. In the paper's table columns 0 and 1 are the sine and the cosine"
-    " of one angle": lambda n, dim: rearrange(
+    " a different order. In the paper's table columns 0 and 1 are the sine and the"
+    " cosine of one angle": lambda n, dim: rearrange(
         sinusoid_encoding(n, dim), "n (i two) -> n (two i)", two=2
     ),
     "sine-and-cosine-swapped: row 0 starts with 1: an even column is a sine, and the"
@@ -148,7 +151,7 @@ table_of_waves.mistakes |= {
     " columns of a pair": waves(lambda j: j),
     f"column-taken-for-i: {SQUARES}. The i of the formula counts clocks, and there are"
     " 32 of them: did you put the column in its place?": waves(lambda j: 2 * j),
-    f"pair-not-one-clock: {SQUARES}: is each pair one clock?": answers(
+    f"pair-not-one-clock: {SQUARES}: does each pair share one angle?": answers(
         waves(lambda j: j + j % 2),
         seen=lambda got, right: (
             got.shape == right.shape == (50, 64)
@@ -168,7 +171,7 @@ table_of_waves.mistakes |= {
     " in the exponent?": waves(lambda j: 2 * (j - j % 2)),
     "first-clock-off: the clock in columns 0 and 1 should turn by 1 radian from one"
     " position to the next, and it turns by {step:.2f} (whole turns not counted): what"
-    " besides the power of 10,000 changes its position?": answers(
+    " besides the power of 10,000 changes the position?": answers(
         waves(turn=2 * math.pi),
         waves(turn=math.pi / 180),
         lambda n, dim: waves(turn=1 / n)(n, dim),
@@ -179,10 +182,10 @@ table_of_waves.mistakes |= {
         ),
     ),
     "position-multiplied: the clocks get faster from column to column, and should get"
-    " slower: is the position divided by the power, or multiplied with it?": answers(
+    " slower: is the position divided by the power, or multiplied by it?": answers(
         waves(base=1e-4)
     ),
-    f"other-base: {TURNS}. The exponents fit, but they are those of {{base:,.0f}}:"
+    f"other-base: {TURNS}. The exponents are right, but the base is {{base:,.0f}}:"
     " which number does the formula raise to them?": answers(
         waves(base=1e3),
         waves(base=1e5),
@@ -196,17 +199,21 @@ table_of_waves.mistakes |= {
             and abs(turn(got) / turn(right) - 1) > 1e-2
         ),
     ),
-    "returned-in-float64: the table is right, and twice as large as it need be:"
-    " float64 came back": lambda n, dim: sinusoid_encoding(n, dim).double(),
-    "exponent-in-float32: nearly: far positions differ in the last digits. The angle is"
-    " float64, but its exponent is not: which dtype do two whole numbers give that are"
-    " divided?": answers(waves(exact=lambda j: j), waves(exact=lambda j: j.float())),
-    "angles-in-float32: nearly: far positions differ in the last digits. How many"
-    " digits does an angle of 600 have in float32, and how many of them are left behind"
-    " the point? Its exponent must be float64, too": (
+    "returned-in-float64: the table is right, but it is float64, which takes twice the"
+    " memory: which dtype does the exercise ask for?": lambda n, dim: sinusoid_encoding(
+        n, dim
+    ).double(),
+    "exponent-in-float32: nearly right: far positions differ in the last digits. The"
+    " angle is float64, but its exponent is not: which dtype does torch give to the"
+    " quotient of two whole numbers?": answers(
+        waves(exact=lambda j: j), waves(exact=lambda j: j.float())
+    ),
+    "angles-in-float32: nearly right: far positions differ in the last digits. How"
+    " many digits does an angle of 600 have in float32, and how many of them are left"
+    " after the decimal point? Its exponent must be float64, too": (
         lambda n, dim: waves()(n, dim, torch.float32)
     ),
-    "odd-width-cut: 7 columns were asked for, {got} came back. The last one is a sine"
+    "odd-width-cut: expected 7 columns, got {got}. The last column is a sine"
     " without its cosine": lambda n, dim: sinusoid_encoding(n, max(dim - dim % 2, 2)),
 }
 
@@ -232,8 +239,8 @@ facts.mistakes |= {
     " columns": (64, 64, True),
     "rows-have-length-one: nothing divides a row by its length: row 0 is 0, 1, 0, 1,"
     " ...": (1, 1, True),
-    "length-not-squared: {got} is the length itself: the sum of the squares is asked"
-    " for": (32**0.5, 32**0.5, True),
+    "length-not-squared: {got} is the length itself: the question asks for the sum of"
+    " the squares": (32**0.5, 32**0.5, True),
     "length-depends-on-place: {answer[0]} in row 0 and {answer[1]} in row 150? sin^2 +"
     " cos^2 = 1, for every angle: does the position matter?": (32, 150, True),
     "product-depends-on-place: turn two hands of one clock by the same angle: does the"
@@ -264,7 +271,8 @@ neighbours = exercise(
     },
 )
 neighbours.mistakes |= {
-    "least-alike-first: that is the other way round: most alike first": LABELS[::-1],
+    "least-alike-first: that is the other way round: the most similar pair comes"
+    " first": LABELS[::-1],
     "table-sees-the-picture: that is how near they are in the picture. What does the"
     " table know of a patch besides its number? Look at the right edge of the tiles:"
     " where does the number jump?": answers(
@@ -315,7 +323,7 @@ def table() -> Tensor:
 
 
 def spread(answer) -> float:
-    """How much columns differ that come from columns which are all alike."""
+    """How much the columns differ after a stretch of columns that are all the same."""
     ramp = torch.cat([torch.zeros(1), torch.arange(16.0)])
     got = answer(ramp[None, :, None].repeat(1, 1, 5), 6)[0, 1:]
     return (got - got[:, :1]).abs().max().item()
@@ -329,14 +337,14 @@ larger = exercise(
         "class-token-changed": lambda f: f(table(), 6)[:, 0],
         "reshape-into-pictures": spread,
         "other-interpolation": lambda f: f(table(), 6),
-        "for 61 x 61 places {got} rows came back": (
+        "for 61 x 61 places {got} rows were returned": (
             lambda f: f(torch.zeros(1, 1 + 14 * 14, 2), 61).shape[1] - 1
         ),
     },
     atol=1e-4,
 )
 larger.mistakes |= {
-    "grid-read-by-columns: every column is a picture, and each is mirrored: rows of the"
+    "grid-read-by-columns: every column is a picture, but a mirrored one: rows of the"
     " grid have become columns. Patches come in reading order": stretch(rows="gw gh"),
     "class-token-lost: shape {got}: there are 36 places, and one row for the class"
     " token; where has it gone?": (
@@ -347,19 +355,21 @@ larger.mistakes |= {
     ),
     "class-token-changed: the row of the class token has changed: it has no place in"
     " the picture": lambda position, side: stretch()(position * 2, side),
-    "reshape-back-to-rows: the grid is stretched well, but it comes back scrambled:"
-    " after the stretch the columns of the table are in front, and they belong behind"
-    " the patches": reshaping(into=False, back=True),
-    "reshape-into-pictures: a table whose 5 columns are all alike comes back with"
-    " columns that differ by up to {got:.1f}. A column of the table is one picture of"
-    " 4 x 4: does your grid hold it?": answers(
+    "reshape-back-to-rows: the grid is stretched well, but the rows are scrambled:"
+    " after the stretch the axis of the columns comes before the axes of the patches,"
+    " and it should come after them": reshaping(into=False, back=True),
+    "reshape-into-pictures: a table whose 5 columns are all the same is returned"
+    " with columns that differ by up to {got:.1f}. A column of the table is one picture"
+    " of 4 x 4: does your grid hold it?": answers(
         reshaping(into=True, back=False), reshaping(into=True, back=True)
     ),
-    "other-interpolation: every column is a picture, but it is stretched in another way"
-    " than in the question, by up to {off:.2g}: compare what F.interpolate was"
-    " told": answers(
+    "other-interpolation: every column is a picture, but its values differ by up to"
+    " {off:.2g} from those of the function in the question: which arguments does"
+    " F.interpolate get there?": answers(
         stretch(mode="bilinear"), stretch(align_corners=True), stretch(antialias=True)
     ),
-    "factor-instead-of-size: 14 places to 61: {got} rows came back, and 61 x 61 are"
-    " 3721. A factor is rounded; what is asked for is a size": stretch(by_factor=True),
+    "factor-instead-of-size: 14 places to 61: {got} rows were returned, and 61 x 61 are"
+    " 3721. A factor is rounded: can F.interpolate be told the size?": stretch(
+        by_factor=True
+    ),
 }

@@ -1,4 +1,4 @@
-"""Checks of lesson 03: who looks at whom."""
+"""Checks of lesson 03: self-attention."""
 
 import torch
 from torch import Tensor
@@ -73,7 +73,7 @@ def softmaxes(answer) -> dict:
 OF_HEADS = {
     **softmaxes(lambda softmax: weights(softmax=softmax)),
     f"softmax-over-heads: {ROWS}, and the weights of one place to 1 over all heads:"
-    f" heads do not share attention with each other; {A_ROW}": weights(
+    f" heads do not share one whole of attention; {A_ROW}": weights(
         softmax=lambda scores: scores.softmax(dim=1)
     ),
     "scale-after-softmax: rows now sum to {got[0]:.3f}: what was divided after the"
@@ -81,19 +81,19 @@ OF_HEADS = {
         lambda q, k, mask=None: over_keys(q @ k.mT) / head_width(q, k) ** 0.5,
         seen=lambda sums, right: right == (1, 1) and sums[0] == sums[1],
     ),
-    f"scale-left-out: too sharp: {SIZE}. The larger the scores, the smaller the"
-    " gradient. Where is the scale?": weights(lambda q, k: 1),
+    f"scale-left-out: too sharp: {SIZE}. Large scores make sharp weights. Where is the"
+    " scale?": weights(lambda q, k: 1),
     f"scale-multiplied: much too sharp: {SIZE}. Did the scale make the scores"
     " smaller?": weights(lambda q, k: 1 / head_width(q, k)),
-    f"model-width: too flat: {SIZE}. Which vectors were multiplied, and how wide is"
-    " one?": weights(model_width),
+    f"model-width: too flat: {SIZE}. Which vectors were multiplied, and how wide"
+    " is one of them?": weights(model_width),
     f"root-left-out: too flat: {SIZE}. By which power of the width do scores spread?"
     " The table in 3.5 measures it": answers(
         weights(lambda q, k: head_width(q, k) ** 2),
         weights(lambda q, k: model_width(q, k) ** 2),
     ),
-    f"length-of-another-axis: too sharp: {SIZE}. The scale counts images, heads or"
-    " queries. Which vectors were multiplied, and how wide is one?": answers(
+    f"length-of-another-axis: too sharp: {SIZE}. Does the scale count images, heads or"
+    " queries? Which vectors were multiplied, and how wide is one of them?": answers(
         *[weights(lambda q, k, axis=axis: q.shape[axis]) for axis in range(3)]
     ),
 }
@@ -114,7 +114,9 @@ look = exercise(
     "3.1",
     right=looks(over_keys),
     trial={
-        "5 tokens look at 5: not a table {got}": lambda f: tuple(f(tokens()).shape),
+        "5 tokens look at 5, so the table cannot be {got}": lambda f: tuple(
+            f(tokens()).shape
+        ),
         f"{ROWS}; {A_ROW}": lambda f: row_sums(f(tokens())),
         "rows sum to 1, but are not the softmax of x times x transposed": (
             lambda f: f(tokens())
@@ -125,16 +127,20 @@ look = exercise(
 )
 look.mistakes |= softmaxes(looks)
 look.mistakes |= {
-    "numbers-look-at-numbers: 5 tokens look at 5: not a table {got}. That compares the"
-    " 3 numbers of a token with each other": lambda x: x.T @ x,
-    "values-mixed-already: 5 tokens look at 5: not a table {got}. That is the mixture"
-    " already; the weights are asked for": lambda x: over_keys(x @ x.T) @ x,
+    "numbers-look-at-numbers: 5 tokens look at 5, so the table cannot be {got}. Your"
+    " code compares the 3 numbers of a token with each other": lambda x: x.T @ x,
+    "values-mixed-already: 5 tokens look at 5, so the table cannot be {got}. That is"
+    " the mixture already; the exercise asks for the weights": lambda x: (
+        over_keys(x @ x.T) @ x
+    ),
     "exponential-left-out: rows sum to 1, but the smallest weight is {smallest:.2f}:"
     " what makes every score positive before the sum divides it?": looks(
         lambda scores: scores / scores.sum(dim=-1, keepdim=True)
     ),
-    "scale-out-of-habit: rows sum to 1, and the scores are scaled. That comes in 3.5:"
-    " here only the axis is wrong": looks(lambda scores: over_keys(scores / 3**0.5)),
+    "scale-out-of-habit: rows sum to 1, but the scores are scaled. The scale comes in"
+    " 3.5: here only the axis is wrong": looks(
+        lambda scores: over_keys(scores / 3**0.5)
+    ),
 }
 
 # 3.2 Two mistakes in one line
@@ -159,10 +165,12 @@ scale = exercise(
 )
 scale.mistakes |= OF_HEADS
 scale.mistakes |= {
-    "number-of-keys: right for 64 keys, and not for 7. A score knows two vectors only:"
-    " what do other keys have to do with it?": weights(lambda q, k: k.shape[-2]),
-    "a-fixed-number: right for vectors of width 64, and not of width 6: can your line"
-    " know how wide a query is?": weights(lambda q, k: 64),
+    "number-of-keys: right for 64 keys, and not for 7. A score comes from two vectors"
+    " only: why should it depend on the number of keys?": weights(
+        lambda q, k: k.shape[-2]
+    ),
+    "a-fixed-number: right for vectors of width 64, but not of width 6: how can your"
+    " line find out how wide a query is?": weights(lambda q, k: 64),
 }
 
 # 3.3 How large is the table?
@@ -186,8 +194,8 @@ def slips(small: float, large: float) -> list[tuple[float, float]]:
 
 
 memory.mistakes |= {
-    "entries-not-bytes: {got} MiB? So many million entries there are; how many bytes"
-    " has each?": answers(*slips(1 / 4, 1 / 4)),
+    "entries-not-bytes: {got} MiB? That is the number of entries, divided by 2^20. How"
+    " many bytes does each entry take?": answers(*slips(1 / 4, 1 / 4)),
     "bits-taken-for-bytes: {got} MiB? The 32 in float32 counts bits, and a byte"
     " has 8": answers(*slips(8, 8)),
     "unit-left-out: {got} is a number of bytes, or of KiB: one MiB is 2^20"
@@ -196,8 +204,8 @@ memory.mistakes |= {
     " tokens look?": answers(*slips(1 / 197, 1 / 3136)),
     "each-pair-counted-once: {got} MiB is half of the table. How i looks at j is not"
     " how j looks at i": answers(*slips(1 / 2, 1 / 2)),
-    "table-grows-as-n: your table grows 16-fold, as n does; how many entries has a"
-    " table of n by n?": (SMALL, SMALL * 3136 / 197),
+    "table-grows-as-n: your table grows 16-fold, like n; how many entries does a table"
+    " of n by n have?": (SMALL, SMALL * 3136 / 197),
 }
 
 # 3.4 Attention weights, with a mask
@@ -235,7 +243,7 @@ TRIALS = {
     "with a mask, the allowed weights are not their own softmax": (
         lambda f: f(*vectors(), MASK)
     ),
-    "a blocked key still gets a weight of {got}: little, and not 0. Which score is"
+    "a blocked key still gets a weight of {got}: little, but not 0. Which score is"
     " below every number?": lambda f: f"{leak(f(*vectors(), MASK)):.0e}",
 }
 FURTHER = {
@@ -246,13 +254,11 @@ FURTHER = {
     ),
     "a mask that is not boolean": lambda f: f(*vectors(), MASK.float()),
     "queries and keys of different width": lambda f: f(vectors()[0], vectors(e=1)[1]),
-    "0 axes in front, q (4, 6) (`...` stands for any)": (
-        lambda f: f(*vectors(lead=()))
-    ),
-    "1 axis in front, q (2, 4, 6) (`...` stands for any)": (
+    "0 axes in front, q (4, 6) (`...` means any)": (lambda f: f(*vectors(lead=()))),
+    "1 axis in front, q (2, 4, 6) (`...` means any)": (
         lambda f: f(*vectors(lead=(2,)))
     ),
-    "3 axes in front, q (2, 2, 3, 4, 6) (`...` stands for any)": (
+    "3 axes in front, q (2, 2, 3, 4, 6) (`...` means any)": (
         lambda f: f(*vectors(lead=(2, 2, 3)))
     ),
     "a single query and key of width 1 (an axis of length 1 is an axis, too)": (
@@ -281,8 +287,8 @@ who_looks = exercise(
 )
 who_looks.mistakes |= OF_HEADS
 who_looks.mistakes |= {
-    "mask-other-way-round: the mask works the wrong way round: True means may"
-    " look": weights(masked=lambda scores, mask: blocked(scores, ~mask)),
+    'mask-other-way-round: the mask works the wrong way round: True means "may'
+    ' look"': weights(masked=lambda scores, mask: blocked(scores, ~mask)),
     "zero-before-softmax: a blocked key still gets a weight of {got:.2f}: 0 is a score"
     " like any other. Which score gives the weight 0?": weights(
         masked=lambda scores, mask: over_keys(scores * mask)
@@ -291,10 +297,12 @@ who_looks.mistakes |= {
     " as 1. What must be added to a score so that its exponential is 0?": weights(
         masked=lambda scores, mask: over_keys(scores + mask)
     ),
-    "zero-after-softmax: a masked row sums to {got:.2f}: mask before the softmax, not"
-    " after": weights(masked=lambda scores, mask: over_keys(scores) * mask),
-    "keys-look-at-queries: {got} came back: keys look at queries. The rows belong to"
-    " the tokens that ask, {right}": lambda q, k, mask=None: weights()(k, q),
+    "zero-after-softmax: a masked row sums to {got:.2f}: apply the mask before the"
+    " softmax, not after": weights(
+        masked=lambda scores, mask: over_keys(scores) * mask
+    ),
+    "keys-look-at-queries: got {got}: here keys look at queries. The rows belong to the"
+    " tokens that ask, {right}": lambda q, k, mask=None: weights()(k, q),
     "mask-thrown-away: a mask changes nothing: masked_fill *returns* a tensor": weights(
         masked=lambda scores, mask: over_keys(scores)
     ),
@@ -302,7 +310,7 @@ who_looks.mistakes |= {
 
 # 3.5 Attention
 
-SEEN = "with the identity as values, the weights come out: "
+SEEN = "with the identity as values, the result is the weights: "
 WIDTH = "each of 4 queries gets a mixture as wide as a value: {right}, not {got}"
 
 
@@ -346,12 +354,12 @@ attention = exercise(
     measures=MEASURES,
 )
 attention.mistakes |= {
-    f"keys-mixed: {WIDTH}. A key is 6 wide: what does a token give that is looked"
-    " at?": lambda q, k, v, mask=None: mixed_values(q, k, k),
+    f"keys-mixed: {WIDTH}. A key is 6 wide: what does a token give when it is"
+    " looked at?": lambda q, k, v, mask=None: mixed_values(q, k, k),
     f"weights-not-applied: {WIDTH}. These are the weights of 5 keys: what is mixed"
     " with them?": lambda q, k, v, mask=None: attention_weights(q, k),
-    "mean-divided-again: the weighted mean is there, divided by 5 once more. What do"
-    " the weights of a row sum to?": lambda q, k, v, mask=None: (
+    "mean-divided-again: the result is the weighted mean, divided by 5 once more."
+    " What do the weights of a row sum to?": lambda q, k, v, mask=None: (
         mixed_values(q, k, v) / k.shape[-2]
     ),
     "values-counted-alike: every query gets the plain mean of the values: where are"
@@ -371,7 +379,7 @@ steps = exercise(
     "3.6",
     right=(N, 1, N * N),
     trial={
-        "{got} steps? The net mixes in one token at each of them": element(0),
+        "{got} steps? The network mixes in one token at each step": element(0),
         "{got} steps? Ask of each query what must be finished before its turn": (
             element(1)
         ),
@@ -379,16 +387,16 @@ steps = exercise(
     },
 )
 steps.mistakes |= {
-    "parts-swapped: both numbers occur, each at the other's place: which of the two"
+    "parts-swapped: both numbers occur, but in each other's place: which network"
     " carries a state from token to token?": (1, N, N * N),
-    "recurrence-side-by-side: one step? Each step of a recurrent net needs the state"
-    " left by the step before": (1, 1, N * N),
+    "recurrence-side-by-side: one step? Each step of a recurrent network needs the"
+    " state left by the step before": (1, 1, N * N),
     "gaps-counted: {got} steps lie between the first token and the last, but the first"
     " has to be read too": (N - 1, 1, N * N),
     "queries-take-turns: {got} steps would be one query after another. Which result of"
     " query 0 does query 1 wait for?": answers((N, N, N * N), (N, N - 1, N * N)),
-    "work-is-waiting: {got} is how much there is to do. Which of it has to wait for"
-    " the rest?": answers(
+    "work-is-waiting: {got} is the amount of work. Which part of the work has to"
+    " wait for a different part?": answers(
         (N, N * N, N * N), (N, N * N - N, N * N), (N, N * (N - 1) // 2, N * N)
     ),
     "one-score-per-token: {got} scores would be one for each token. How many tokens"
