@@ -35,14 +35,14 @@ nbformat.write(notebook, sys.argv[1])
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
 
-def build(root, folder):
-    """Build the wheel and the sdist of a source folder; returns both paths."""
-    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+def build(root, folder, *options):
+    """Build what a source folder is published as: a wheel and an sdist."""
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), *options]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
-    return found(folder)
 
 
 def found(folder):
+    """The wheel and the sdist in a folder."""
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return wheel, sdist
 
@@ -52,7 +52,9 @@ def built(tmp_path_factory):
     """The wheel and the sdist: those in the folder DIST, otherwise new ones."""
     if folder := os.environ.get("DIST"):
         return found(ROOT / folder)
-    return build(ROOT, tmp_path_factory.mktemp("dist"))
+    folder = tmp_path_factory.mktemp("dist")
+    build(ROOT, folder)
+    return found(folder)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,16 @@ def test_the_sdist_makes_the_same_wheel(built, tmp_path):
     with tarfile.open(built[1]) as sdist:
         sdist.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
-    assert build(source, tmp_path / "dist")[0].read_bytes() == built[0].read_bytes()
+    build(source, source / "dist")
+    assert found(source / "dist")[0].read_bytes() == built[0].read_bytes()
+
+
+def test_an_editable_installation_leads_to_the_clone(tmp_path):
+    build(ROOT, tmp_path, "-t", "wheel:editable")
+    (path,) = tmp_path.iterdir()
+    with ZipFile(path) as wheel:
+        assert wheel.read("_course_vit.pth").decode().strip() == str(ROOT)
+        assert not any(name.startswith("course_vit/") for name in wheel.namelist())
 
 
 def test_the_metadata_is_valid_and_says_what_to_install(metadata):
