@@ -260,13 +260,10 @@ def test_the_keyboard_searches(page, address):
 def test_a_problem_is_reported_with_lesson_and_section(page, address):
     page.goto(address + LESSON)
     page.wait_for_function(READY)
-    page.locator("h2", has_text="3.3 Three tokens").evaluate(
-        "it => it.scrollIntoView()"
-    )
+    heading = page.locator("h2", has_text="3.3 Three tokens by hand")
+    heading.evaluate("it => it.scrollIntoView({ behavior: 'instant' })")
     link = page.get_by_role("link", name="Report a problem")
-    link.evaluate(
-        "it => { it.target = ''; it.onclick = event => event.preventDefault() }"
-    )
+    link.evaluate("it => { it.onclick = event => event.preventDefault() }")
     link.click()
     found = urlsplit(link.get_attribute("href"))
     urls = dict(it.split(", ") for it in metadata("course_vit").get_all("Project-URL"))
