@@ -43,6 +43,7 @@ myst_heading_slug_func = "sources.slug"
 default_role = "code"  # docstrings write `n d` between single backticks
 autodoc_inherit_docstrings = False  # what nn.Module says is not about the course
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 
 # One file of MathJax instead of a folder of 24 MB, and without its menu, which would
 # make every formula a stop of the Tab key.

@@ -38,7 +38,7 @@ def write_extras(app, error) -> None:
     that a tutor who has read them can still let you find the answers yourself.
     """
     site = Path(app.outdir)
-    explorer = page(stored_model(), "the course's model", "../notebooks")
+    explorer = page(stored_model(), "the course's model", "../notebooks/")
     write(site / "explorer/index.html", explorer)
     colab.write(site / "colab")
     for name in ("LICENSE", "LICENSE-TEXT"):
