@@ -69,7 +69,8 @@ def test_the_wheel_has_the_lessons_the_tests_of_their_modules_and_nothing_else(b
     tests += ["conftest.py", "weights.py", "golden/*", "test_parity*.py"]
     files = [path.relative_to(ROOT).as_posix() for path in our_files()]
     wanted = {name for name in files if name.startswith("course_vit/")}
-    for pattern in ("notebooks/*", *(f"tests/{name}" for name in tests)):
+    others = ["notebooks/*", "requirements.txt"]
+    for pattern in (*others, *(f"tests/{name}" for name in tests)):
         some = fnmatch.filter(files, pattern)
         wanted |= {f"course_vit/course/{name}" for name in some}
     with ZipFile(built[0]) as wheel:
