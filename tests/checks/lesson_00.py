@@ -48,6 +48,7 @@ WRONG = {
         (SHAPES | {"reduce": ()}, "averaged away"),
         (SHAPES | {"einsum": (2, 6, 5)}, "summed over"),
         ({"rearrange": (2, 64, 3)}, "cannot be read as an answer"),
+        (((2, 64, 3), (2, 5, 7), (2, 3)), "4 values are asked for"),
     ],
     "0.4": [
         ("weight", "only-what-trains-is-saved"),
