@@ -260,7 +260,7 @@ def test_the_keyboard_searches(page, address):
 def test_a_problem_is_reported_with_lesson_and_section(page, address):
     page.goto(address + LESSON)
     page.wait_for_function(READY)
-    heading = page.locator("h2", has_text="3.3 Three tokens by hand")
+    heading = page.locator("h2", has_text="3.2 Three tokens by hand")
     heading.evaluate("it => it.scrollIntoView({ behavior: 'instant' })")
     link = page.get_by_role("link", name="Report a problem")
     link.evaluate("it => { it.onclick = event => event.preventDefault() }")
@@ -272,7 +272,7 @@ def test_a_problem_is_reported_with_lesson_and_section(page, address):
     form = asked.pop("template")
     assert asked == {
         "lesson": "Lesson 3. Self-attention",
-        "section": "3.3 Three tokens by hand",
+        "section": "3.2 Three tokens by hand",
     }
     fields = (ROOT / ".github/ISSUE_TEMPLATE" / form).read_text("utf-8")
     assert all(f"id: {name}\n" in fields for name in asked)

@@ -48,7 +48,8 @@ WRONG = {
         (SHAPES | {"reduce": ()}, "averaged away"),
         (SHAPES | {"einsum": (2, 6, 5)}, "summed over"),
         ({"rearrange": (2, 64, 3)}, "cannot be read as an answer"),
-        (((2, 64, 3), (2, 5, 7), (2, 3)), "4 values are asked for"),
+        (((2, 64, 3), (2, 5, 7), (2, 3)), "as an answer: write four shapes"),
+        (5, "5 cannot be read as an answer: write four shapes"),
     ],
     "0.4": [
         ("weight", "only-what-trains-is-saved"),

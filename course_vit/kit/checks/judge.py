@@ -134,11 +134,9 @@ class Judge:
         """An answer in the form in which the exercise asks for it."""
         if callable(self.right):
             return answer
-        answer, several = plain(answer), isinstance(self.right, tuple | dict)
+        answer, several = plain(answer), isinstance(self.right, tuple)
         if not several and not isinstance(self.right, int | float):
             return answer
-        if isinstance(self.right, dict) and isinstance(answer, dict):
-            return answer  # each value under its word
         values = tuple(answer.values()) if isinstance(answer, dict) else answer
         values = tuple(values) if isinstance(values, list | tuple) else (values,)
         count = len(self.right) if several else 1

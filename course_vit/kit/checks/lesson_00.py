@@ -53,6 +53,8 @@ def shape_of(word: str):
 
     def run(answer: Any) -> tuple[int, ...]:
         if not isinstance(answer, dict):
+            four = isinstance(answer, list | tuple) and len(answer) == len(SHAPES)
+            expect(four, f"{answer!r} cannot be read as an answer: write four shapes")
             answer = dict(zip(SHAPES, answer, strict=True))
         return tuple(answer[word])
 
