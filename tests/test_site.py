@@ -144,9 +144,7 @@ def visit(browser, address, path):
         ],
         "console messages": [it for it in messages if not it.startswith("[PST]")],
         "controls without a key": [it for it, reached, _ in controls if not reached],
-        "controls whose focus is not seen": [
-            it for it, _, seen in controls if not seen
-        ],
+        "controls without a focus ring": [it for it, _, seen in controls if not seen],
         "pages wider than 360 px": [f"by {too_wide}"] if too_wide > 0 else [],
         "images without alt text": [
             alt for alt, loaded in images if not loaded or len(alt.split()) < 2
@@ -264,7 +262,7 @@ def test_a_problem_is_reported_with_lesson_and_section(page, address):
     heading.evaluate("it => it.scrollIntoView({ behavior: 'instant' })")
     link = page.get_by_role("link", name="Report a problem")
     link.evaluate("it => { it.onclick = event => event.preventDefault() }")
-    link.click()
+    link.dispatch_event("click")  # a click of Playwright may scroll
     found = urlsplit(link.get_attribute("href"))
     urls = dict(it.split(", ") for it in metadata("course_vit").get_all("Project-URL"))
     assert found.geturl().startswith(f"{urls['Repository']}/issues/new?")
