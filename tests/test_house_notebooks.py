@@ -210,6 +210,12 @@ def test_every_picture_in_the_text_has_alt_text(lesson):
             assert re.search(r'alt="[^"]+', tag), tag
 
 
+def test_every_column_of_a_table_has_a_name(lesson):
+    for cell in lesson.markdown:
+        for head in re.findall(r"^(?:> )?\|(.+)\|\n(?:> )?\|[-| ]+\|$", cell.source, re.M):
+            assert all(name.strip() for name in head.split("|")), head
+
+
 def test_no_word_calls_the_matter_easy(lesson):
     easy = re.compile(r"\b(just|simply|obviously|trivial\w*)\b", re.I)
     for cell in lesson.notebook.cells:

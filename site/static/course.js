@@ -21,11 +21,6 @@ window.addEventListener("load", () => {
   window.addEventListener("resize", reach);
 });
 
-// The empty corner of a table is no header, which screen readers would announce.
-for (const it of document.querySelectorAll("thead th")) {
-  if (!it.textContent.trim()) it.replaceWith(document.createElement("td"));
-}
-
 // Paper is white, so the dark theme is put aside while a page is printed.
 const root = document.documentElement.dataset;
 window.addEventListener("beforeprint", () => {
