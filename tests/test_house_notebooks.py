@@ -212,7 +212,9 @@ def test_every_picture_in_the_text_has_alt_text(lesson):
 
 def test_every_column_of_a_table_has_a_name(lesson):
     for cell in lesson.markdown:
-        for head in re.findall(r"^(?:> )?\|(.+)\|\n(?:> )?\|[-| ]+\|$", cell.source, re.M):
+        for head in re.findall(
+            r"^(?:> )?\|(.+)\|\n(?:> )?\|[-| ]+\|$", cell.source, re.M
+        ):
             assert all(name.strip() for name in head.split("|")), head
 
 
