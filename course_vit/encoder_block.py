@@ -1,10 +1,7 @@
 """Lesson 5. Encoder block.
 
-Look around, then think: attention mixes the tokens, an MLP works on each one alone, and
-what they find is added to what was there. Stack a dozen of these and you have the
-Transformer.
-
-Letters: `b` images, `n` tokens, `d` width of a token.
+A Transformer block has two steps. Attention mixes the tokens, then an MLP works on each
+token alone, and each step adds its result to the tokens that it read.
 
 Printed from notebooks/05_encoder_block.ipynb: edit there, then `make export`.
 """
@@ -37,7 +34,8 @@ class Mlp(nn.Module):
     Args:
         dim: The width of a token, `d`.
         hidden_dim: The width between the two layers.
-        drop: The probability of dropping a number after either layer in training.
+        drop: The dropout probability, in training, after the GELU and after the second
+            layer.
 
     Raises:
         ValueError: If a width is not a positive integer, or `drop` is not between 0
@@ -91,7 +89,8 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     """The drop probability of each block, evenly from 0 in the first up to the last.
 
     Counted as in timm and DeiT; in Huang et al. 2016, eq. 4, block 1 already has a
-    nonzero rate. The rates are plain floats, so models can be built without tensors.
+    nonzero rate. The rates are plain floats, so a model can be built on the meta
+    device, where tensors have no values.
 
     Args:
         drop_path_rate: The probability in the last block; a single block gets 0.
@@ -114,16 +113,16 @@ class Block(nn.Module):
     """Mix the tokens, then process each alone; add both results, `b n d -> b n d`.
 
     Dosovitskiy et al. 2021, eq. 2 and 3. The norms are inside the residual branches
-    (pre-norm): the sum itself is never normalised, so an unmodified path leads from the
-    last block back to the first.
+    (pre-norm): the sum itself is never normalised, so an unmodified path runs through
+    all blocks.
 
     Args:
         dim: The width of a token, `d`, a multiple of `num_heads`.
         num_heads: The number of attention heads.
         mlp_ratio: The hidden width of the MLP divided by `dim`.
         qkv_bias: Whether queries, keys and values have a bias.
-        drop: The probability of dropping a number after the attention and in the MLP.
-        attn_drop: The probability of dropping an attention weight.
+        drop: The dropout probability after the attention and in the MLP.
+        attn_drop: The dropout probability of attention weights.
         drop_path: The probability of dropping a whole branch of an image.
         norm_eps: What both norms add to the variance: 1e-6 in the published ViT, 1e-5
             in torch's default and in T2T-ViT.

@@ -1,10 +1,7 @@
 """Lesson 6. Vision Transformer.
 
-From pixels to class scores: patches, a class token, positions, a stack of blocks, a
-norm and one linear layer.
-
-Letters: `b` images, `c` channels, `n` tokens, `d` width of a token, `gh gw` rows and
-columns of the patch grid.
+From pixels to class scores: we put the parts of lessons 1 to 5 together, add one token
+that speaks for the image, and the Vision Transformer is complete.
 
 Printed from notebooks/06_vision_transformer.ipynb: edit there, then `make export`.
 """
@@ -30,7 +27,7 @@ __all__ = [
 ]
 
 
-# --- 6.2 Positions for all ---
+# --- 6.3 Assembling ---
 
 
 def position_table(
@@ -64,9 +61,6 @@ def position_table(
             f"position must be learned, sinusoid, sincos_2d or none, got {position!r}"
         )
     return nn.Parameter(table[None], requires_grad=False)
-
-
-# --- 6.3 Assembling ---
 
 
 def linear_head(embed_dim: int, num_classes: int) -> nn.Module:
@@ -104,12 +98,12 @@ def init_weights(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=std)
 
 
-# `torch.fx` cannot look into `repeat`: it records each call as one step.
+# For tools that record a model (`torch.fx`): each call of `repeat` is one step.
 _STEPS = (wrap("repeat"),)
 
 
 class _Scriptable(nn.Module):
-    """What `torch.jit.script` compiles is the graph of the model, without einops."""
+    """A model that gives `torch.jit.script` a copy of itself without einops."""
 
     def __prepare_scriptable__(self) -> nn.Module:
         from course_vit.kit.model_tools import without_einops

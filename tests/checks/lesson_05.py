@@ -124,6 +124,12 @@ class ZerosWithoutGraph(ByComparison):
         return super().forward(x)
 
 
+class MaskOfFloats(ByComparison):
+    def forward(self, x):
+        mask = torch.ones(len(x), *[1] * (x.ndim - 1), device=x.device)
+        return x * F.dropout(mask, self.drop_prob) if self.training else x
+
+
 class RoundsToFloat(ByComparison):
     def forward(self, x):
         return super().forward(x.float()).to(x) if self.training else x
@@ -201,12 +207,16 @@ WRONG = {
         ),
         (sum_changed_in_place, "what `backward` carries back to the input raised Runt"),
         (lambda x, *parts: pre_norm(x.detach(), *parts), "what `backward` carries"),
-        (lambda x, *_: x[:, :1], r"\(2, 5, 12\) went in, \(2, 1, 12\) came out"),
+        (
+            lambda x, *_: x[:, :1],
+            r"of shape \(2, 5, 12\) went in, \(2, 1, 12\) came out",
+        ),
     ],
     "5.2": [
         (4 * 192**2 + 4 * 192, "mlp-forgotten"),
         (12 * 192**2 + 10 * 192, r"444,288 is 12 d d \+ 10 d.* layer by layer"),
         ((12, 13), "one value is asked for"),
+        ("12 d d + 13 d", "a number is asked for, got '12 d d"),
         (400_000, "400,000 is 10 d d .* the shape of each matrix"),
     ],
     "5.3": [
@@ -226,7 +236,7 @@ WRONG = {
         (drops(three_names), "three-axes-assumed"),
         (Clamped, "nonsense-let-through"),
         (drops(in_eval=lambda x, keep: x.half().float()), "in eval .* pass as it is"),
-        (NoDefault, "a layer without a drop_prob raised TypeError"),
+        (NoDefault, "a layer made without a drop_prob raised TypeError"),
         (UnderAnotherName, r"attribute drop_prob.* expected 0\.25, got None"),
         (LoopsInEval, "but no image at all in eval .* raised RuntimeError"),
         (
@@ -238,11 +248,15 @@ WRONG = {
         (SeedOfItsOwn, "same-images-again"),
         (SameLayerEverywhere, "same-images-again"),
         (LeavesEval, "mode after a pass in training: expected True, got False"),
-        (SavesItsCoin, r"nothing is to be saved,: expected \[\], got \['coin'\]"),
+        (SavesItsCoin, r"nothing needs to be saved,: expected \[\], got \['coin'\]"),
         (OnTheCpu, "on another device .* raised RuntimeError"),
         (
             drops(lambda x, keep: x * per_image(x, 0.7 if keep else 0) / (keep or 1)),
             "drop_prob is 0.6, 30% were dropped",
+        ),
+        (
+            MaskOfFloats,
+            r"input of float16: torch.float16 went in, torch.float32 came",
         ),
         (RoundsToFloat, "float64, drop_prob=0.* got other numbers"),
     ],
@@ -253,6 +267,10 @@ WRONG = {
         (
             rates(lambda r, n: [r * i / max(n - 1, 1) for i in range(n)][:12]),
             "with 24 blocks: ",
+        ),
+        (
+            rates(lambda r, n: drop_path_rates(r, n) if n > 1 else [0]),
+            r"drop_path_rates\(0.3, 1\) must hold plain floats, got .'int'",
         ),
         (rates(lambda r, n: [0.0, r]), "must give 4 rates, got 2"),
         (rates(lambda r, n: [r * (n - i) / n for i in range(n)]), "falls-with-depth"),

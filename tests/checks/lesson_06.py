@@ -60,7 +60,7 @@ WRONG = {
         (prepends(rows=16), "one-token-per-image"),
         (
             prepends(lambda token, x: prepended(token, prepended(token, x))),
-            r"expected tokens \(3, 1 \+ 4, 5\), got \(3, 6, 5\)",
+            r"expected tokens of shape \(3, 1 \+ 4, 5\), got \(3, 6, 5\)",
         ),
         (lambda d: prepends()(48), "5 numbers wide, got 48"),
         (lambda d: prepends()(5), r"2 images of 6 patches, 7 wide, raised"),

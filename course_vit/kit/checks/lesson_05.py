@@ -1,12 +1,13 @@
 """Checks of lesson 05: the encoder block."""
 
 from contextlib import suppress
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from ...encoder_block import DropPath, drop_path_rates
-from .judge import answers, backward, draw, elsewhere, exercise
+from .judge import answers, backward, draw, elsewhere, exercise, expect
 
 # 5.1 A colleague's block
 
@@ -48,53 +49,54 @@ block = exercise(
         "equations 2 and 3 differ by up to {off:.2f}": tokens,
     },
     also=backward(lambda f, x: tokens(f, x=x), X),
-    shape="tokens {right} went in, {got} came out",
+    shape="tokens of shape {right} went in, {got} came out",
 )
 block.mistakes |= {
-    "residual-missing: with silent branches nothing comes out: what was there must be"
-    " added": lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x)))),
+    "residual-missing: attention and MLP were silenced, and the block returned zeros:"
+    " where are the tokens added that it was given?": (
+        lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x))))
+    ),
     "norm-after-the-branch: attention and MLP were silenced, and still something was"
-    " added, the same to every token: the bias of a norm. Does it stand before the"
-    " branch or behind it?": answers(
+    " added, the same to every token: the bias of a norm. Is your norm applied before"
+    " the branch or after it?": answers(
         lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)) + norm2(mlp(x)),
         lambda x, norm1, attn, norm2, mlp: x + norm1(attn(x)),
         lambda x, norm1, attn, norm2, mlp: x + norm2(mlp(x)),
     ),
     "norm-on-the-sum: attention and MLP were silenced, so the tokens must come out as"
-    " they went in, and they came back changed: which line writes over the sum?": (
+    " they went in, but they were changed: which line overwrites the sum?": (
         lambda x, norm1, attn, norm2, mlp: norm2(norm1(x + attn(x)) + mlp(x))
     ),
-    "first-norm-forgotten: tokens 7 times as large, and what branch 1 of the block"
-    " adds has changed: does it read them through its norm?": (
+    "first-norm-forgotten: with tokens 7 times as large, branch 1 of the block adds"
+    " something else: does it read the tokens through its norm?": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, nn.Identity(), attn, norm2, mlp)
     ),
-    "second-norm-forgotten: tokens 7 times as large, and what branch 2 of the block"
-    " adds has changed: does it read them through its norm?": (
+    "second-norm-forgotten: with tokens 7 times as large, branch 2 of the block adds"
+    " something else: does it read the tokens through its norm?": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, nn.Identity(), mlp)
     ),
-    "mlp-first: the MLP thinks about tokens that have not looked around yet: which of"
-    " the two equations comes first?": (
+    "mlp-first: your MLP works on tokens to which attention has not been applied: which"
+    " of the two equations comes first?": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, mlp, norm1, attn)
     ),
-    "branches-side-by-side: the MLP reads what went into the block; it shall think"
-    " about what attention found: equation 3 starts from z', not from z": (
+    "branches-side-by-side: your MLP reads the tokens that went into the block."
+    " Equation 3 starts from z', not from z: what is in z'?": (
         lambda x, norm1, attn, norm2, mlp: x + attn(norm1(x)) + mlp(norm2(x))
     ),
-    "attention-lost-from-the-sum: with a silent MLP the tokens come out as they went"
-    " in, although attention found something: does equation 3 add to z or to z'?": (
-        lambda x, norm1, attn, norm2, mlp: x + mlp(norm2(x + attn(norm1(x))))
-    ),
-    "one-residual-around-both: the MLP reads what attention found without the tokens,"
-    " and only x is added at the end: how many sums do equations 2 and 3 have?": (
+    "attention-lost-from-the-sum: the MLP was silenced, and the tokens came out as"
+    " they went in, although attention found something: does equation 3 add to z or to"
+    " z'?": (lambda x, norm1, attn, norm2, mlp: x + mlp(norm2(x + attn(norm1(x))))),
+    "one-residual-around-both: your MLP reads the result of attention without the"
+    " tokens, and x is added only at the end: how many sums do both equations have?": (
         lambda x, norm1, attn, norm2, mlp: x + mlp(norm2(attn(norm1(x))))
     ),
-    "one-norm-for-both: both branches read through the same norm, and the other one is"
-    " idle: each has a norm of its own, with its own weight and bias": answers(
+    "one-norm-for-both: both branches use the same norm, and the other norm is never"
+    " used: each branch has a norm of its own, with its own weight and bias": answers(
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, norm1, mlp),
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm2, mlp),
     ),
-    "norms-exchanged: attention reads through the norm of the MLP, and the MLP through"
-    " attention's: no shape tells, but loaded weights would stand in the wrong place": (
+    "norms-exchanged: attention uses the norm of the MLP, and the MLP uses the norm of"
+    " attention: no shape shows it, but loaded weights would be in the wrong place": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm2, attn, norm1, mlp)
     ),
 }
@@ -102,34 +104,46 @@ block.mistakes |= {
 # 5.2 Count
 
 D = 192
+
+
+def number(answer):
+    rule = (
+        f"a number is asked for, got {answer!r}: write it out, or let Python compute it"
+    )
+    expect(isinstance(answer, Real), rule)
+    return answer
+
+
 parameters = exercise(
     "5.2",
     right=444_864,
     trial={
-        "{answer:,} is {got:g} d d and a rest. Write down the shape of each matrix (q,"
+        "{answer:,} is {got:g} d d plus a rest. Write down the shape of each matrix (q,"
         " k, v, proj, fc1, fc2), then one bias per output, then the two norms": (
-            lambda answer: answer // D**2
+            lambda answer: number(answer) // D**2
         ),
         "{answer:,} is 12 d d + {got:g} d: the matrices are right. Count what has one"
-        " number per channel again, layer by layer": lambda answer: answer % D**2 / D,
+        " number per channel again, layer by layer": lambda answer: (
+            number(answer) % D**2 / D
+        ),
     },
 )
 parameters.mistakes |= {
     "not-one-matrix: {answer}? One matrix of d times d alone has 36,864 numbers": 12,
-    "mlp-forgotten: {answer:,} is 4 d d and a rest: that is attention alone; what else"
-    " is there in equations 2 and 3?": 4 * D**2,
-    "mlp-not-widened: {answer:,} is 6 d d and a rest: how wide is the MLP between its"
+    "mlp-forgotten: {answer:,} is 4 d d plus a rest, which is attention alone: what"
+    " else is there in equations 2 and 3?": 4 * D**2,
+    "mlp-not-widened: {answer:,} is 6 d d plus a rest: how wide is the MLP between its"
     " two layers?": 6 * D**2,
-    "matrices-per-head: {answer:,} is 18 d d and a rest: did you count q, k and v once"
+    "matrices-per-head: {answer:,} is 18 d d plus a rest: did you count q, k and v once"
     " for every head? A head is a slice of them (exercise 4.3)": 18 * D**2,
-    "biases-and-norms-forgotten: {answer:,} is 12 d d: the matrices are all there;"
-    " what in a block is no matrix?": 12 * D**2,
-    "biases-forgotten: {answer:,} is 12 d d + 4 d: matrices and norms are there. Every"
-    " linear layer also adds something": 12 * D**2 + 4 * D,
-    "norms-forgotten: {answer:,} is 12 d d + 9 d: the linear layers are right; what"
-    " else learns, once per channel?": 12 * D**2 + 9 * D,
-    "norm-half-counted: {answer:,} is 12 d d + 11 d: the linear layers are right; a"
-    " norm stretches, and what more?": 12 * D**2 + 11 * D,
+    "biases-and-norms-forgotten: {answer:,} is 12 d d, so all matrices are counted:"
+    " which parameters of a block are not in a matrix?": 12 * D**2,
+    "biases-forgotten: {answer:,} is 12 d d + 4 d, so matrices and norms are counted:"
+    " what does every linear layer add after it has multiplied?": 12 * D**2 + 4 * D,
+    "norms-forgotten: {answer:,} is 12 d d + 9 d: the linear layers are right: which"
+    " other layers have parameters, one or more per channel?": 12 * D**2 + 9 * D,
+    "norm-half-counted: {answer:,} is 12 d d + 11 d: the linear layers are right. A"
+    " norm stretches each channel: what else does it do?": 12 * D**2 + 11 * D,
 }
 
 # 5.3 Drop paths
@@ -194,6 +208,11 @@ def unchanged(layer) -> bool:
     return torch.equal(layer(images(4)), images(4))
 
 
+def dtype_of(dtype: torch.dtype):
+    """The trial of which dtype a result has."""
+    return lambda answer: str(answer(0.3)(images(4).to(dtype)).dtype)
+
+
 def any_rank(answer) -> bool:
     """Whether tokens of other ranks keep their shape."""
     with suppress(RuntimeError, ValueError, IndexError):
@@ -216,8 +235,10 @@ drop_path = exercise(
     "5.3",
     right=DropPath,
     trial={
-        "in went {right}, out {got}": lambda f: list(f(0.3)(images()).shape),
-        "what is dropped at once are {got}, not single {right}": what_is_dropped,
+        "the input has shape {right}, the output {got}": lambda f: list(
+            f(0.3)(images()).shape
+        ),
+        "in training, {got} are dropped at once, not single {right}": what_is_dropped,
         "dropout-of-numbers": torn,
         "drop_prob is 0.3, {got:.0%} were dropped": (
             lambda f: dead(f, images()).float().mean().item()
@@ -234,20 +255,24 @@ drop_path = exercise(
         "drop_prob 0 must change nothing": lambda f: unchanged(f(0.0)),
         "with drop_prob 1 nothing may survive": lambda f: f(1.0)(images(4)),
         "three-axes-assumed": any_rank,
-        "with drop_prob 1 in eval the branch must pass as it is, as with any other:"
-        " dropping belongs to training": lambda f: unchanged(f(1.0).eval()),
+        "with drop_prob 1 in eval the branch must pass as it is, as with any other"
+        " drop_prob: dropping belongs to training": lambda f: unchanged(f(1.0).eval()),
     },
     also={
         "drop_prob=-0.1": lambda f: bool(f(-0.1)),
         "drop_prob=1.1": lambda f: bool(f(1.1)),
-        "a layer without a drop_prob": lambda f: f()(images(4)),
+        "a layer made without a drop_prob": lambda f: f()(images(4)),
         "the attribute drop_prob, which others read,": lambda f: getattr(
             f(0.25), "drop_prob", None
         ),
         "the mode after a pass in training": lambda f: training_after(f(0.3)),
         "the mode after a pass in eval": lambda f: training_after(f(0.3).eval()),
-        "`state_dict`, where nothing is to be saved,": lambda f: [*f(0.3).state_dict()],
+        "`state_dict`, in which nothing needs to be saved,": lambda f: [
+            *f(0.3).state_dict()
+        ],
         **elsewhere(lambda f, x: f(0.3)(x), images(4)),
+        "the dtype of the result for an input of float16": dtype_of(torch.float16),
+        "the dtype of the result for an input of bfloat16": dtype_of(torch.bfloat16),
         "no image at all in eval (is there a loop over images?)": (
             lambda f: f(0.3).eval()(torch.ones(0, 3, 2))
         ),
@@ -296,15 +321,15 @@ def drops(in_training=dropped, in_eval=lambda x, keep: x):
 
 drop_path.mistakes |= {
     "nonsense-let-through": drops(),
-    "never-drops: 30 times 100 images, and in training nothing was dropped: is the"
-    " layer idle all the time?": nn.Identity,
-    "dropout-of-numbers: within {got:.0%} of the images some numbers are 0 and others"
-    " not: that is dropout. Look at your mask for image 0: how many numbers did it"
-    " draw there?": nn.Dropout,
+    "never-drops: 30 times 100 images, and in training nothing was dropped: when does"
+    " your layer return its input as it is?": nn.Identity,
+    "dropout-of-numbers: in {got:.0%} of the images some numbers are 0 and others are"
+    " not, which is dropout. Look at your mask for image 0: how many numbers were drawn"
+    " for it?": nn.Dropout,
     "whole-batch-at-once: a whole batch is kept or dropped at once: draw one number for"
     " each image": drops(lambda x, keep: x * kept(keep, 1) / keep),
-    "same-for-all-images: some channels or tokens were dropped in every image: the"
-    " number to draw belongs to an image": drops(
+    "same-for-all-images: some channels or tokens were dropped in every image: draw one"
+    " number for each image instead": drops(
         lambda x, keep: x * kept(keep, x.shape[-1]) / keep
     ),
     "keep-and-drop-exchanged: {got:.0%} of the images were dropped with drop_prob 0.3:"
@@ -312,29 +337,29 @@ drop_path.mistakes |= {
         lambda x, keep: x * (1 - per_image(x, keep)) / keep
     ),
     "survivors-not-rescaled: survivors pass as they are, so the mean falls to"
-    " {got[1]:.2f}: what does dropout do to them to keep it at 1?": drops(
+    " {got[1]:.2f}: how does dropout keep the mean at 1?": drops(
         lambda x, keep: x * per_image(x, keep)
     ),
     "rescaled-the-wrong-way: survivors were multiplied by {got[0]:.2f}, and the mean"
-    " falls to {got[1]:.2f}: must they become smaller or larger?": drops(
+    " falls to {got[1]:.2f}: must survivors become smaller or larger?": drops(
         lambda x, keep: x * per_image(x, keep) * keep
     ),
-    "same-images-again: two passes in training dropped the same images: chance must be"
-    " asked anew in every pass, and without a seed of its own": drops(
+    "same-images-again: two passes in training dropped the same images: draw new random"
+    " numbers in every pass, without a seed of your own": drops(
         lambda x, keep: x * first_ones(x, keep) / (keep or 1)
     ),
-    "exact-share: in each of 30 batches exactly {got[0]} of 100 images were dropped: an"
-    " image is dropped with a probability of its own, whatever happens to the"
+    "exact-share: in each of 30 batches exactly {got[0]} of 100 images were dropped:"
+    " each image is dropped with a probability of its own, independently of the"
     " others": drops(lambda x, keep: x * shuffled(first_ones(x, keep)) / (keep or 1)),
-    "drops-in-eval: two passes in eval differ: ask self.training": drops(
-        in_eval=dropped
-    ),
-    "scaled-in-eval: in eval the branch must pass as it is, and was multiplied by"
-    " {got:.2f}: the rescaling was done in training": drops(
+    "drops-in-eval: two passes in eval differ: what does `self.training` tell"
+    " you?": drops(in_eval=dropped),
+    "scaled-in-eval: in eval the branch must pass as it is, but it was multiplied by"
+    " {got:.2f}: the rescaling was already done in training": drops(
         in_eval=lambda x, keep: x * keep
     ),
-    "three-axes-assumed: images of shape (6,) or (6, 2, 2, 2) did not come back in this"
-    " shape: any rank is welcome, `b ...`. How many axes has your mask?": drops(
+    "three-axes-assumed: for an input of shape (6,) or (6, 2, 2, 2) the output has"
+    " a different shape, or there was an error: any rank is allowed, `b ...`. How many"
+    " axes does your mask have?": drops(
         lambda x, keep: x * kept(keep, len(x), 1, 1) / (keep or 1)
     ),
 }
@@ -351,6 +376,11 @@ def from_tensors(answer) -> bool:
     return True
 
 
+def not_floats(rates) -> list[str]:
+    """The kinds of those rates that are no floats."""
+    return [type(rate).__name__ for rate in rates if not isinstance(rate, float)]
+
+
 rates = exercise(
     "5.4",
     right=drop_path_rates,
@@ -358,9 +388,7 @@ rates = exercise(
         "rates-from-a-tensor": from_tensors,
         "a list is asked for, got {got}": lambda f: type(f(0.3, 4)).__name__,
         "drop_path_rates(0.3, 4) must hold plain floats, got {got}": (
-            lambda f: [
-                type(x).__name__ for x in f(0.3, 4) if not isinstance(x, int | float)
-            ]
+            lambda f: not_floats(f(0.3, 4))
         ),
         "drop_path_rates(0.3, 4) must give 4 rates, got {got}": lambda f: len(
             f(0.3, 4)
@@ -370,6 +398,9 @@ rates = exercise(
         "steps-counted-as-blocks": lambda f: f(0.3, 4)[-1],
         "the rates must rise in equal steps": lambda f: f(0.3, 4) + f(0.1, 12),
         "what should a single block get? It got {got}": lambda f: f(0.3, 1),
+        "drop_path_rates(0.3, 1) must hold plain floats, got {got}": (
+            lambda f: not_floats(f(0.3, 1))
+        ),
     },
     also={
         "drop_path_rates(-0.1, 4)": lambda f: f(-0.1, 4),
@@ -386,25 +417,25 @@ rates.mistakes |= {
         lambda rate, depth: [rate * i / max(depth - 1, 1) for i in range(depth)]
     ),
     "rates-from-a-tensor: the rates come from a tensor. Models are also built on the"
-    " device meta (lesson 6), where a tensor has a shape and no numbers: plain floats"
-    " do without": lambda rate, depth: torch.linspace(0, rate, depth).tolist(),
+    " meta device (lesson 6), where a tensor has a shape but no numbers: compute with"
+    " plain floats": lambda rate, depth: torch.linspace(0, rate, depth).tolist(),
     "one-rate-for-all: all blocks have the same rate (DeiT III does so, we do not)": (
         lambda rate, depth: [rate] * depth
     ),
-    "falls-with-depth: the first block has the largest rate, {got:.3f}: on which blocks"
-    " is everything else built?": lambda *given: drop_path_rates(*given)[::-1],
+    "falls-with-depth: the first block has the largest rate, {got:.3f}: which blocks"
+    " find what all others build on?": lambda *given: drop_path_rates(*given)[::-1],
     "first-block-dropped: drop_path_rates(0.3, 4) starts at {got:.3f}: the first block"
     " is never dropped": lambda rate, n: [rate * (i + 1) / n for i in range(n)],
     "steps-counted-as-blocks: drop_path_rates(0.3, 4) ends at {got:.3f}, not at 0.3:"
-    " how many steps lie between 4 blocks?": (
+    " how many steps are there between 4 blocks?": (
         lambda rate, depth: [rate * i / depth for i in range(depth)]
     ),
-    "single-block-divides-by-zero: one block, and there is a division by zero: how many"
-    " steps are there?": (
+    "single-block-divides-by-zero: for a single block your function divides by zero:"
+    " how many steps are there, and what can you divide by instead?": (
         lambda rate, depth: [rate * i / (depth - 1) for i in range(depth)]
     ),
-    "single-block-taken-for-last: the only block got the rate 0.3, as the last one"
-    " should. Which other place in the row does it have?": (
+    "single-block-taken-for-last: a single block got the rate 0.3, like the last block"
+    " of a stack. But it is also the first: which rate does the first block get?": (
         lambda rate, n: drop_path_rates(rate, n) if n > 1 else [rate]
     ),
 }

@@ -67,7 +67,9 @@ class_token = exercise(
             -1
         ],
         "one-token-per-image": lambda f: f(5).cls_token.numel() // 5,
-        "expected tokens (3, 1 + 4, 5), got {got}": lambda f: tuple(run(f)[1].shape),
+        "expected tokens of shape (3, 1 + 4, 5), got {got}": lambda f: tuple(
+            run(f)[1].shape
+        ),
         "the patches must follow unchanged": lambda f: run(f)[1][:, 1:],
         "token 0 is not the learned one": token_and_copies,
         "token-cut-from-gradient": has_gradient,
@@ -78,20 +80,22 @@ class_token = exercise(
 
 
 class_token.mistakes |= {
-    "token-is-a-plain-tensor: cls_token is not saved: state_dict does not have it. What"
-    " kind of tensor does a module know of?": prepends(learned=torch.clone),
-    "token-is-a-buffer: cls_token is saved but does not train: parameters() has never"
-    " heard of it": TokenIsABuffer,
-    "token-cut-from-gradient: cls_token is among the parameters, and no gradient"
+    "token-is-a-plain-tensor: cls_token is not in state_dict, so it is not saved: which"
+    " kinds of tensor does a module know?": prepends(learned=torch.clone),
+    "token-is-a-buffer: cls_token is in state_dict, but not in parameters(), so it is"
+    " saved and not trained: which kind of tensor is in both?": TokenIsABuffer,
+    "token-cut-from-gradient: cls_token is among the parameters, but no gradient"
     " reaches it: is it frozen, or detached on its way?": prepends(
         learned=lambda token: nn.Parameter(token, requires_grad=False)
     ),
-    "token-added-to-patches: {right} was expected and {got} came out: the class token"
-    " is one token more, not something added to the others": prepends(torch.add),
-    "token-put-last: the patches come first and the class token last: who is to be"
-    " token 0?": prepends(lambda token, x: prepended(token, x).roll(-1, dims=1)),
-    "one-token-per-image: {got} class tokens to learn, for a width of 5? Learn one and"
-    " hand it to every image": prepends(rows=3),
+    "token-added-to-patches: expected shape {right}, got {got}: the class token is one"
+    " token more, and is not added to the other tokens": prepends(torch.add),
+    "token-put-last: in your result the patches come first and the class token last:"
+    " which token should be token 0?": prepends(
+        lambda token, x: prepended(token, x).roll(-1, dims=1)
+    ),
+    "one-token-per-image: your layer learns {got} class tokens: learn one, and give it"
+    " to every image": prepends(rows=3),
 }
 
 # 6.2 From pixels to scores
@@ -108,7 +112,10 @@ def said(answer: Any) -> list[str]:
 def places(answer: Any) -> dict[str, int]:
     steps = said(answer)
     for step in steps:
-        expect(step in STEPS, f"{step!r} is none of the steps: copy their names")
+        expect(
+            step in STEPS,
+            f"{step!r} is none of the steps: copy the names from the task",
+        )
         expect(steps.count(step) == 1, f"{step!r} is in your list twice")
     for step in STEPS:
         expect(step in steps, f"{step!r} is missing from your list")
@@ -145,19 +152,23 @@ pixels_to_scores = exercise(
 )
 pixels_to_scores.mistakes |= {
     "reads-the-first-patch: `token 1` is in your list. Counted from 0 this is the"
-    " first patch, the top left corner: who was put in front of it?": (
+    " first patch, the top left corner: which token was put in front of it?": (
         [*STEPS[:5], DECOY, *STEPS[5:]]
     ),
-    "tokens-before-patches: before there are patches there is nothing to work on: an"
-    " image enters as pixels": moved("class token", to="patches"),
-    "positions-after-blocks: positions come after the blocks in your list: then it is"
-    " too late to know where a patch was": moved("blocks", to="positions"),
-    "positions-before-class-token: the table has n + 1 rows, so there are n + 1 tokens"
-    " when it is added: who has position 0?": moved("positions", to="class token"),
-    "token-read-before-blocks: a token that is read before the blocks has not seen the"
-    " others": moved("token 0", to="blocks"),
-    "norm-not-before-head: a pre-norm stack leaves its sum unnormalised: what does the"
-    " head want to read?": moved("norm", to="blocks"),
+    "tokens-before-patches: your first step is not `patches`, but an image enters as"
+    " pixels: which step can work on pixels?": moved("class token", to="patches"),
+    "positions-after-blocks: in your list positions come after the blocks: how would"
+    " the blocks know where a patch was?": moved("blocks", to="positions"),
+    "positions-before-class-token: the table has n + 1 rows, so there must be n + 1"
+    " tokens when it is added: which token has position 0?": moved(
+        "positions", to="class token"
+    ),
+    "token-read-before-blocks: in your list a token is read before the blocks: what has"
+    " it seen of the image by then?": moved("token 0", to="blocks"),
+    "norm-not-before-head: a pre-norm stack leaves its sum unnormalised, and in your"
+    " list the head reads this sum: which step must come between them?": moved(
+        "norm", to="blocks"
+    ),
 }
 
 # 6.3 Count and predict
@@ -175,7 +186,7 @@ sanity = exercise(
     trial={
         "{said:,}? Add up: patch embedding, class token, position table, 12 blocks"
         " of 12 d d + 13 d, last norm, head with its bias": missing,
-        "{got}? Which probability has each of ten classes?": element(1),
+        "{got}? Which probability does each of ten classes have?": element(1),
     },
     measures={
         "said": lambda got, right: COUNT - got,
@@ -188,23 +199,23 @@ sanity = exercise(
 sanity.mistakes |= {
     "one-block-repeated: {got:,} too few, that is 11 blocks: the model has 12, and no"
     " two of them share their weights": (COUNT - 11 * BLOCK, 2.3),
-    "matrices-alone-in-blocks: {got:,} too few, 13 d in each of 12 blocks: what in a"
-    " block is no matrix?": (COUNT - 12 * 13 * D, 2.3),
+    "matrices-alone-in-blocks: {got:,} too few, that is 13 d in each of 12 blocks:"
+    " which parameters of a block are not in a matrix?": (COUNT - 12 * 13 * D, 2.3),
     "table-not-learned: {got:,} too few, that is 197 rows of d, one for each token:"
     " the published ViT learns where its tokens are": (COUNT - 197 * D, 2.3),
-    "table-of-pixel-rows: {many:,} too many, 768 - 197 rows of d: how many tokens get"
-    " a position?": (COUNT + (768 - 197) * D, 2.3),
+    "table-of-pixel-rows: {many:,} too many, that is 768 - 197 rows of d: how many"
+    " tokens get a position?": (COUNT + (768 - 197) * D, 2.3),
     "head-of-ten-classes: {got:,} too few, that is the head of 990 classes: how many"
     " does question 1 ask for?": (COUNT - 990 * (D + 1), 2.3),
-    "head-bias-forgotten: {got:,} too few, one for each class: what has the head"
-    " forgotten?": (COUNT - 1000, 2.3),
+    "head-bias-forgotten: {got:,} too few, one for each class: what does the head add"
+    " to each score?": (COUNT - 1000, 2.3),
     "rows-of-width-d-forgotten: {got:,} too few, that is {rows} times d. A bias, a"
     " class token, its position, half a norm: each has as many numbers as a token is"
-    " wide. Which is missing?": answers(
+    " wide. Which of them is missing?": answers(
         *((COUNT - rows * D, 2.3) for rows in range(1, 6))
     ),
     "one-token-per-image: {many:,} too many, that is {rows} rows of d: how many images"
-    " share a class token, and how many a table?": answers(
+    " share one class token and one table?": answers(
         (COUNT + 31 * D, 2.3),
         seen=lambda got, right: right == 0 and got < 0 and got % D == 0,
     ),
@@ -212,12 +223,12 @@ sanity.mistakes |= {
     " the digits have?": (COUNT, log(100)),
     "loss-of-a-thousand-classes: a loss of {got:.2f} is ln(1000), right for the model"
     " of question 1: and for ten classes?": (COUNT, log(1000)),
-    "probability-for-loss: {got:.1f} is the probability of the right class: what does"
-    " cross-entropy make of it?": (COUNT, 0.1),
-    "sign-of-the-log: a loss of {got:.2f} is below zero, as the log of any probability"
-    " is: which sign does a loss have?": (COUNT, -log(10)),
-    "log-of-another-base: a loss of {got:.2f}: you have the right ten, but in another"
-    " unit. Which logarithm does cross-entropy take?": answers(
+    "probability-for-loss: {got:.1f} is the probability of the right class: how does"
+    " cross-entropy turn it into a loss?": (COUNT, 0.1),
+    "sign-of-the-log: {got:.2f} is below zero, like the log of every probability: which"
+    " sign does a loss have?": (COUNT, -log(10)),
+    "log-of-another-base: a loss of {got:.2f} is a logarithm of the right number, ten,"
+    " to a different base: which logarithm does cross-entropy use?": answers(
         (COUNT, 1.0), (COUNT, log(10, 2))
     ),
 }
@@ -235,29 +246,29 @@ mean = exercise(
     trial={
         "this is not the mean of the patch tokens": pooled(1),
         "one-prefix-assumed": pooled(2),
-        "with no prefix token every token is a patch, and the answer is off": pooled(0),
+        "with no prefix token every token is a patch, and the result is wrong": pooled(
+            0
+        ),
     },
 )
 mean.mistakes |= {
-    "mean-over-channels: x is b n d, (2, 7, 5), and {got} came out: which of the"
-    " letters was averaged away?": answers(
+    "mean-over-channels: x is b n d, (2, 7, 5), and {got} came out: over which of the"
+    " three letters did you average?": answers(
         lambda x, k: x[:, k:].mean(dim=2), lambda x, k: x.mean(dim=2)
     ),
-    "class-token-in-the-mean: the class token is in the mean: slice it off": (
-        lambda x, k: x.mean(dim=1)
-    ),
-    "class-token-read: this is token 0 as it is, the class token: nothing"
-    " was averaged": lambda x, k: x[:, 0],
-    "one-patch-for-all: this is one patch as it is: and the others?": answers(
+    "class-token-in-the-mean: the class token is in your mean: where in `x` do the"
+    " patches begin?": (lambda x, k: x.mean(dim=1)),
+    "class-token-read: your result is token 0, the class token: over which tokens"
+    " should you average?": lambda x, k: x[:, 0],
+    "one-patch-for-all: your result is a single patch: where are the others?": answers(
         *(lambda x, k, n=n: x[:, n] for n in range(1, 7))
     ),
-    "prefix-cut-from-the-end: the last patch was left out and the class token kept: at"
-    " which end is a prefix?": lambda x, k: x[:, :-k].mean(dim=1),
-    "sum-for-mean: this is 6 times the mean: with more patches it would grow": (
-        lambda x, k: x[:, k:].sum(dim=1)
-    ),
-    "divided-by-all-tokens: 6 patches were added up and divided by 7: who is the"
-    " seventh?": lambda x, k: x[:, k:].sum(dim=1) / x.shape[1],
-    "one-prefix-assumed: with two prefix tokens (DeiT has two) the answer is off: use"
+    "prefix-cut-from-the-end: the last patch was left out and the class token was kept:"
+    " at which end are the prefix tokens?": lambda x, k: x[:, :-k].mean(dim=1),
+    "sum-for-mean: your result is 6 times the mean, and there are 6 patches: what is"
+    " missing?": (lambda x, k: x[:, k:].sum(dim=1)),
+    "divided-by-all-tokens: 6 patches were added up and divided by 7: which token is"
+    " the seventh?": lambda x, k: x[:, k:].sum(dim=1) / x.shape[1],
+    "one-prefix-assumed: with two prefix tokens (DeiT has two) the result is wrong: use"
     " num_prefix_tokens": lambda x, k: x[:, 1:].mean(dim=1),
 }

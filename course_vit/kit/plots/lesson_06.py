@@ -8,7 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from . import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, draw_image, figure
+from . import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    describe,
+    draw_image,
+    figure,
+)
+from .lesson_00 import axis_letters
 
 MIDDLE = 2.0
 
@@ -50,7 +62,7 @@ def whole_model(image: Tensor, patch_size: int, num_classes: int = 10) -> Figure
             num_classes - 1 - index,
             ha="center",
             va="center",
-            size=11,
+            size=12,
         )
     for start, end in (
         (1.5, 2.1),
@@ -72,15 +84,34 @@ def whole_model(image: Tensor, patch_size: int, num_classes: int = 10) -> Figure
         11.2: "head:\nscores",
     }
     for x, word in words.items():
-        ax.text(x, -0.12, word, ha="center", va="top", size=11)
-    return fig
+        ax.text(x, -0.12, word, ha="center", va="top", size=12)
+    n = len(patches)
+    return describe(
+        fig,
+        f"The whole model from left to right: an image, its {n} patches in a column, "
+        f"{n + 1} tokens (the class token on top in another colour), plus {n + 1} "
+        "position rows, a stack of blocks, a norm, the class token alone, and the "
+        f"head's {num_classes} scores, for 0 to {num_classes - 1}.",
+    )
+
+
+def shapes_on_the_way(shapes: Mapping[str, Mapping[str, int]]) -> Figure:
+    """The shapes of the tensors on their way through the model, by axis letter."""
+    steps = [
+        f"{name} {' by '.join(str(size) for size in axes.values())}"
+        for name, axes in shapes.items()
+    ]
+    return describe(
+        axis_letters(shapes),
+        f"Shapes through the model as boxes, one per axis: {'; '.join(steps)}.",
+    )
 
 
 def parameter_shares(shares: Mapping[str, Mapping[str, int]]) -> Figure:
     """Where the parameters of each model are, in percent, as stacked bars."""
     fig, (ax,) = figure(width=8.5, height=0.55 * len(shares) + 1.1)
-    colors = [ORANGE, GREEN, BLUE, SKY, VERMILION]
-    hatches = ["", "//", "", "..", ""]
+    colors = [SKY, GREEN, BLUE, YELLOW, PURPLE]  # as in `whole_model`
+    hatches = ["", "//", "", "", ".."]
     for row, parts in enumerate(shares.values()):
         total, left = sum(parts.values()), 0.0
         for (part, count), color, hatch in zip(
@@ -104,9 +135,18 @@ def parameter_shares(shares: Mapping[str, Mapping[str, int]]) -> Figure:
         loc="lower center",
         bbox_to_anchor=(0.45, 1),
         frameon=False,
-        fontsize=10,
+        fontsize=12,
     )
-    return fig
+    seen = []
+    for size, parts in shares.items():
+        percent = {part: count / sum(parts.values()) for part, count in parts.items()}
+        listed = ", ".join(f"{part} {share:.1%}" for part, share in percent.items())
+        seen.append(f"{size}: {listed}")
+    return describe(
+        fig,
+        "Stacked bars of where the parameters are, one bar for each size. "
+        f"{'; '.join(seen)}.",
+    )
 
 
 def first_losses(classes: Sequence[int], losses: Sequence[float]) -> Figure:
@@ -118,7 +158,14 @@ def first_losses(classes: Sequence[int], losses: Sequence[float]) -> Figure:
     ax.minorticks_off()
     ax.set(xlabel="classes", ylabel="cross-entropy")
     ax.legend(frameon=False)
-    return fig
+    logs = torch.tensor(classes).log()
+    off = (torch.tensor(losses) - logs).abs().max()
+    return describe(
+        fig,
+        f"Loss of an untrained model for {', '.join(map(str, classes))} classes, as "
+        f"dots, and the line ln(classes), which rises from {logs[0]:.1f} to "
+        f"{logs[-1]:.1f}. No dot is more than {off:.2f} away from the line.",
+    )
 
 
 def guesses(images: Tensor, probabilities: Tensor) -> Figure:
@@ -133,7 +180,13 @@ def guesses(images: Tensor, probabilities: Tensor) -> Figure:
         if column:
             below.set_yticklabels([])
     axes[len(images)].set_ylabel("probability")
-    return fig
+    return describe(
+        fig,
+        f"{len(images)} images, and below each the probabilities that the model gives "
+        f"to {probabilities.shape[1]} classes. The bars are between "
+        f"{probabilities.min():.2f} and {probabilities.max():.2f}; a dashed line marks "
+        f"{1 / probabilities.shape[1]:.2f}, the probability of guessing.",
+    )
 
 
 def growing_apart(distances: Sequence[float]) -> Figure:
@@ -143,7 +196,11 @@ def growing_apart(distances: Sequence[float]) -> Figure:
     ax.set(xlabel="blocks passed", ylabel="distance of class tokens")
     ax.set_xticks(range(len(distances)))
     ax.set_ylim(bottom=0)
-    return fig
+    return describe(
+        fig,
+        "Line chart: distance between the class tokens of two images against blocks "
+        f"passed: {', '.join(f'{distance:.2f}' for distance in distances)}.",
+    )
 
 
 def early_guesses(right: Tensor, labels: Sequence[int]) -> Figure:
@@ -154,4 +211,10 @@ def early_guesses(right: Tensor, labels: Sequence[int]) -> Figure:
     ax.set(xlabel="blocks passed", ylabel="probability of the right digit")
     ax.set_xticks(range(len(right)))
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return describe(
+        fig,
+        "Line chart: probability of the right digit against blocks passed, one line "
+        f"for each of {len(labels)} digits. Before the first block the probabilities "
+        f"are between {right[0].min():.2f} and {right[0].max():.2f}, after the last "
+        f"between {right[-1].min():.2f} and {right[-1].max():.2f}.",
+    )
