@@ -1,10 +1,7 @@
 """Lesson 8. Looking inside.
 
-What a trained Vision Transformer looks at, block by block and head by head, and what a
-picture of it does not show.
-
-Letters: `b` images, `h` heads, `n` tokens that look, `m` tokens that are looked at, `d`
-width of a token, `gh gw` rows and columns of the patch grid.
+See what a trained Vision Transformer looks at, block by block and head by head, and
+learn what such a picture cannot show.
 
 Printed from notebooks/08_looking_inside.ipynb: edit there, then `make export`.
 """
@@ -35,15 +32,15 @@ __all__ = [
 
 @torch.no_grad()
 def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
-    """Who looks at whom in every block, `b c h w -> b h n m` each; rows sum to 1.
+    """The attention map of every block, `b c h w -> b h n m` each; rows sum to 1.
 
-    Fused attention never forms the map, so a hook would find nothing to catch. The maps
-    are computed again from the tokens that enter each block, in eval mode and without
+    Fused attention never forms the map, so a hook would catch nothing. The maps are
+    computed again from the tokens that enter each block, in eval mode and without
     gradients.
 
     Args:
         model: A model with `embed` and `blocks`, like those of lessons 6, 9 and 10.
-            Afterwards each of its modules has the mode it had before.
+            Each of its modules is put back into the mode it was in.
         images: The images, `b c h w`.
     """
     with keep_modes(model):
@@ -59,7 +56,7 @@ def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
 
 
 def check_maps(maps: Sequence[Tensor]) -> None:
-    """Refuse what are no attention maps of one model, `b h n m` each.
+    """Check that these are attention maps of one model, `b h n m` each.
 
     Args:
         maps: The map of each block; n and m are the same tokens.
@@ -82,7 +79,7 @@ def check_maps(maps: Sequence[Tensor]) -> None:
 
 
 def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
-    """Which input tokens each output token was mixed from, maps `b h n m -> b n m`.
+    """How much of each input token is in each output token, `b h n m -> b n m`.
 
     The heads are averaged, the residual connection counts as much as the attention
     (half a map, half the identity), and the later block multiplies from the left. Rows
@@ -92,7 +89,7 @@ def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
         maps: The map of each block, first block first, each `b h n m`.
 
     Raises:
-        ValueError: If there is no map, or if the maps are none (`check_maps`).
+        ValueError: If the list is empty, or if an entry is no map (`check_maps`).
     """
     check_maps(maps)
     identity = torch.eye(maps[0].shape[-1]).to(maps[0])
@@ -125,7 +122,7 @@ def mean_attention_distance(
 
     Raises:
         ValueError: If the patches do not fill the grid, if a size is not a positive
-            integer, or if the maps are none (`check_maps`).
+            integer, or if an entry of `maps` is no map (`check_maps`).
     """
     check_maps(maps)
     check_sizes(or_zero=True, num_prefix_tokens=num_prefix_tokens)
@@ -194,7 +191,7 @@ def position_similarity(
             out.
 
     Raises:
-        ValueError: If the table has another shape than prefix and grid give.
+        ValueError: If the table does not have the shape that prefix and grid give.
     """
     check_sizes(num_prefix_tokens=num_prefix_tokens, or_zero=True)
     gh, gw = as_pair(grid_size, "grid_size")

@@ -110,7 +110,7 @@ def each(change):
     return lambda *given: [change(weights) for weights in attention_maps(*given)]
 
 
-# 8.2 Mend the rollout
+# 8.2 Fix the rollout
 
 
 def divided_at_the_end(maps):
@@ -187,7 +187,7 @@ WRONG = {
         (lambda *given: attention_maps(*given)[::-1], "first map is not"),
         (
             lambda m, x: attention_maps(m, x)[:1] + attention_maps(m, 2 * x)[1:],
-            "from the second block on .* does a block get other tokens than",
+            "from the second block on .* does each block get the tokens that",
         ),
         (by_attribute, "parts-not-put-back"),
         (calm(walk(asked_without_norm)), "norm-left-out"),
@@ -200,10 +200,10 @@ WRONG = {
         (each(lambda w: w @ torch.eye(5)), "in float64 raised RuntimeError"),
         (
             each(lambda w: w.round(decimals=3) if w.dtype == torch.float64 else w),
-            "in float64: other maps come out",
+            "in float64: the maps differ from the expected",
         ),
-        (torch.inference_mode()(attention_maps), "Which is the milder way"),
-        (walk(), "in another mode since then: what puts a mode back"),
+        (torch.inference_mode()(attention_maps), "What is a milder way"),
+        (walk(), "in the wrong mode: what puts a mode back"),
         (
             lambda m, x: attention_maps(m, x) if x.ndim == 4 else [],
             "an image that `embed` refuses should raise ValueError: nothing was raised",
@@ -213,7 +213,10 @@ WRONG = {
         (lambda maps: product(torch.add)(maps[::-1]), "rows-not-renormalised"),
         (lambda maps: attention_rollout(maps)[0], r"\(2, 5, 5\), .* got \(5, 5\)"),
         (product(lambda w, one: w + one / 2), r"sum to 3\.3\d to 3\.38: shares of one"),
-        (product(lambda w, one: (w + one / 2) / 1.5), "residual path count as much"),
+        (
+            product(lambda w, one: (w + one / 2) / 1.5),
+            "residual connection count as much",
+        ),
         (product(lambda w, one: (w + torch.eye(5)) / 2), "one block.* raised"),
         (lambda maps: attention_rollout(maps).squeeze(), r"one block, .* got 1"),
     ],

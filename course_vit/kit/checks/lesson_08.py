@@ -67,24 +67,22 @@ every_map = exercise(
             lambda f: [tuple(weights.shape) for weights in maps_of(f)]
         ),
         "the first map is not the one that block 0 makes": lambda f: maps_of(f)[0],
-        "from the second block on the maps are off: does a block get other tokens than"
-        " in `forward`?": maps_of,
+        "from the second block on the maps are off: does each block get the tokens that"
+        " it gets in `forward`?": maps_of,
         "parts-not-put-back": modes_after,
-        "a model in eval mode with a part in training mode came back in {got[0]} mode,"
-        " and {got[1]} of its parts in another mode than before": (
-            lambda f: modes_after(f, training=False)
-        ),
+        "a model was in eval mode and one part of it in training mode. After your call"
+        " the model is in {got[0]} mode, and the mode of {got[1]} parts has"
+        " changed": (lambda f: modes_after(f, training=False)),
         "after your call, {got}: leave the model, and torch, as you found"
         " them": left_behind,
         "gradient-kept": lambda f: maps_of(f)[-1].requires_grad,
         "dropout-left-on": lambda f: maps_of(f, training=True),
         "these maps were made in inference mode: multiply them with something that has"
-        " a gradient, and you get an error. Which is the milder way without one?": (
-            lambda f: maps_of(f)[-1].is_inference()
-        ),
-        "`embed` refused an image without a batch, and {got[1]} parts of the model are"
-        " in another mode since then: what puts a mode back, whatever happens on the"
-        " way?": lambda f: modes_after(f, images=IMAGES[0]),
+        " a gradient, and you get an error. What is a milder way to switch gradients"
+        " off?": (lambda f: maps_of(f)[-1].is_inference()),
+        "`embed` refused an image without a batch axis, and since then {got[1]} parts"
+        " of the model are in the wrong mode: what puts a mode back even after an"
+        " error?": lambda f: modes_after(f, images=IMAGES[0]),
     },
     also={
         "a model and images in float64": lambda f: f(toy().double(), IMAGES.double()),
@@ -93,7 +91,7 @@ every_map = exercise(
             f(DistilledVisionTransformer(8, 4, 1, 0, 6, depth=2, num_heads=2), IMAGES)
         ),
     },
-    otherwise="other maps come out",
+    otherwise="the maps differ from the expected ones",
 )
 
 
@@ -130,47 +128,49 @@ def one_mode_for_all(model, images):
 
 every_map.mistakes |= {
     "hook-on-fused-attention: 3 blocks and 0 maps: a hook waits for a layer that fused"
-    " attention never calls; ask each block's"
+    " attention never calls; instead, ask each block's"
     " `attn.attention_map`": lambda model, images: [],
     "output-taken-for-map: expected maps {right[0]}, got {got[0]}: these are the tokens"
     " that attention has mixed, not the weights with which it mixed them": walk(
         lambda block, x: block.attn(block.norm1(x))
     ),
     "heads-averaged-away: expected maps {right[0]}, got {got[0]}: the axis of the heads"
-    " is gone, and with it what sets one head apart from another": walk(
+    " is gone, so the heads can no longer be told apart": walk(
         lambda block, x: asked(block, x).mean(dim=1)
     ),
-    "norm-left-out: attention never sees the raw sum: what does a block apply before"
-    " it?": walk(lambda block, x: block.attn.attention_map(x)),
-    "asked-after-the-block: the first map is of tokens that have passed block 0"
-    " already: ask first, then send them on": walk(
+    "norm-left-out: attention never sees these raw tokens: what does a block apply to"
+    " them first?": walk(lambda block, x: block.attn.attention_map(x)),
+    "asked-after-the-block: the first map belongs to tokens that have already"
+    " passed block 0: ask a block for its map first, then run the block": walk(
         lambda block, x: asked(block, block(x))
     ),
-    "tokens-not-sent-on: every block was asked about the tokens that enter the first:"
-    " send them on": walk(step=lambda block, x: x),
+    "tokens-not-sent-on: every block was asked about the tokens that enter the first"
+    " block: run each block to get the tokens of the next": walk(
+        step=lambda block, x: x
+    ),
     "sum-left-out: from the second block on the maps are off: a block adds what"
-    " attention found to what came in": walk(
+    " attention found to its input": walk(
         step=lambda block, x: block.attn(block.norm1(x))
     ),
     "mlp-skipped: from the second block on the maps are off: attention is one half of a"
     " block. What does the other half add?": walk(
         step=lambda block, x: x + block.attn(block.norm1(x))
     ),
-    "left-in-eval: a model in training mode came back in eval mode: leave it as you"
-    " found it": lambda model, images: attention_maps(model.eval(), images),
-    "parts-not-put-back: one block was in eval mode, as a frozen part is, and {got[1]}"
-    " parts came back in another mode than before: `train` and `eval` set all parts of"
-    " a model. Keep the mode of each in `model.modules()`": one_mode_for_all,
-    "gradient-kept: the maps hold on to the graph: no gradient here": unwrap(
+    "left-in-eval: a model in training mode is in eval mode after your call: leave it"
+    " as you found it": lambda model, images: attention_maps(model.eval(), images),
+    "parts-not-put-back: one block was in eval mode, like a frozen part, and after your"
+    " call {got[1]} parts have a different mode: `train` and `eval` set all parts of"
+    " a model. Record the mode of each part in `model.modules()`": one_mode_for_all,
+    "gradient-kept: the maps still hold the graph: work without gradients": unwrap(
         attention_maps
     ),
-    "dropout-left-on: in training mode other maps come out than in eval mode: does"
-    " dropout act?": walk(in_eval=False),
-    "always-set-to-train: a model in eval mode came back in training"
-    " mode": lambda model, images: attention_maps(model.train(), images),
+    "dropout-left-on: the maps of a model in training mode differ from those in eval"
+    " mode: is dropout still on?": walk(in_eval=False),
+    "always-set-to-train: a model in eval mode is in training mode after your"
+    " call": lambda model, images: attention_maps(model.train(), images),
 }
 
-# 8.2 Mend the rollout
+# 8.2 Fix the rollout
 
 
 def on(answer, change):
@@ -196,7 +196,7 @@ rollout = exercise(
             lambda f: shares(f).sum(dim=-1).aminmax()
         ),
         "rows sum to 1, but the shares are off: are the heads averaged, and does the"
-        " residual path count as much as attention?": shares,
+        " residual connection count as much as attention?": shares,
     },
     also={
         "one block, image, head and token": lambda f: f(maps(1, 1, 1, 1, 1)),
@@ -225,33 +225,32 @@ def maximum(weights) -> Tensor:
 attention_alone = product(lambda weights, identity: weights)
 half = product(lambda weights, identity: (weights + identity) / 2)
 rollout.mistakes |= {
-    "class-row-cut-out: expected shape {right}, `b n m`, got {got}: give the shares of"
-    " all tokens; which row to draw is chosen afterwards": answers(
+    "class-row-cut-out: expected shape {right}, `b n m`, got {got}: return the shares"
+    " of all tokens; the row to draw is chosen afterwards": answers(
         lambda maps: attention_rollout(maps)[:, 0],
         lambda maps: attention_rollout(maps)[:, 0, 1:],
     ),
     "rows-not-renormalised: rows sum to 8 with three blocks: adding the identity"
     " doubles each row, so renormalise after adding": product(torch.add),
-    "identity-left-out: the path around attention is missing: what does a block do with"
-    " its input besides looking around?": answers(
+    "identity-left-out: the residual connection is missing: what does a block do with"
+    " its input, apart from attention?": answers(
         attention_alone, lambda maps: attention_alone(maps[::-1])
     ),
-    "identity-added-once: the path around attention is taken once for all blocks, but"
-    " every block has one of its own": lambda maps: (
-        (attention_alone(maps) + torch.eye(5)) / 2
-    ),
+    "identity-added-once: the residual connection is counted once for all blocks, but"
+    " every block has its own": lambda maps: (attention_alone(maps) + torch.eye(5)) / 2,
     "order-reversed: the blocks are in the wrong order: tokens are rows, and a map"
-    " multiplies them from the left, so which factor acts on them"
-    " first?": lambda maps: attention_rollout(maps[::-1]),
-    "last-block-only: this is one block only: multiply them all": answers(
+    " multiplies them from the left, so which factor acts on the"
+    " tokens first?": lambda maps: attention_rollout(maps[::-1]),
+    "last-block-only: this is one block only: multiply the factors of all"
+    " blocks": answers(
         lambda maps: attention_rollout(maps[-1:]), lambda maps: maps[-1].mean(dim=1)
     ),
     "heads-fused-by-maximum: here the largest weight of any head counts: the heads of a"
-    " block share the work, so take what they do on average": answers(
+    " block share the work, so take their mean": answers(
         on(half, maximum),
         on(product(lambda w, one: F.normalize(w + one, p=1, dim=-1)), maximum),
     ),
-    "one-head-only: this is the rollout of head 0 alone, and there are 4": on(
+    "one-head-only: this is the rollout of head 0 alone, but there are 4 heads": on(
         attention_rollout, lambda weights: weights[:, :1]
     ),
     "empty-list-not-refused": half,
@@ -275,8 +274,8 @@ how_far = exercise(
     right=mean_attention_distance,
     trial={
         "even attention on 14 x 14 patches of 16 pixels gives 116.5, got {first:.1f}:"
-        " leave out row and column of the class token, weigh each distance by the"
-        " attention, then take the mean over the patches": even,
+        " leave out the row and the column of the class token, weigh each distance by"
+        " the attention, then take the mean over the patches": even,
         "two prefix tokens, a grid of 2 rows and 3 columns, patches 4 high and 7 wide:"
         " expected {expected:.2f} for head 0, got {first:.2f}. Does every row sum to 1,"
         " and do heights go with rows?": oblong,
@@ -316,22 +315,21 @@ def square_taken_for_granted(*args, **more):
 
 # The first five are written for even attention, where they differ from each other.
 how_far.mistakes |= {
-    "heads-averaged-away: 2 blocks with 3 heads: expected shape {right}, got {got}: a"
-    " near and a far head make a middling one that does not exist": lambda *args: (
-        mean_attention_distance(*args).mean(dim=1)
-    ),
-    "grid-steps-not-pixels: {first:.2f} are steps on the grid: how many pixels is a"
-    " step?": lambda maps, patch_size: mean_attention_distance(maps, 1),
-    "class-token-keeps-a-share: {first:.1f}, a little too near: the class token took a"
-    " share of each row. Make the rows sum to 1 again": lambda *args: (
+    "heads-averaged-away: 2 blocks with 3 heads: expected shape {right}, got {got}: the"
+    " mean of a near head and a far head describes a head that does not"
+    " exist": lambda *args: mean_attention_distance(*args).mean(dim=1),
+    "grid-steps-not-pixels: {first:.2f} counts steps on the grid: how many pixels is"
+    " one step?": lambda maps, patch_size: mean_attention_distance(maps, 1),
+    "class-token-keeps-a-share: {first:.1f} is a little too near: the class token took"
+    " a share of each row. Make the rows sum to 1 again": lambda *args: (
         mean_attention_distance(*args) * 196 / 197
     ),
-    "itself-left-out: {first:.1f}, a little too far: a patch may look at itself, too,"
-    " over 0 pixels": on(
+    "itself-left-out: {first:.1f} is a little too far: a patch may look at itself, too,"
+    " at a distance of 0 pixels": on(
         distance, lambda weights: weights * (1 - torch.eye(weights.shape[-1]))
     ),
-    "streets-not-straight-line: {first:.1f} is the way along the streets, rows plus"
-    " columns; measure the straight line": (
+    "streets-not-straight-line: {first:.1f} is the distance along the streets, rows"
+    " plus columns; measure the straight line": (
         lambda maps, size: (
             2 * distance([w[..., :15, :15] for w in maps], size, grid_size=(14, 1))
         )
@@ -340,9 +338,9 @@ how_far.mistakes |= {
     " do the weights come in?": on(distance, torch.ones_like),
     "prefix-cut-from-the-end: the last two tokens are left out, but prefix tokens come"
     " first": on(mean_attention_distance, lambda weights: weights.roll((2, 2), (2, 3))),
-    "one-prefix-assumed: one token is left out in front, and num_prefix_tokens was"
+    "one-prefix-assumed: one token is left out in front, but num_prefix_tokens was"
     " 2": on(mean_attention_distance, lambda weights: weights.roll((1, 1), (2, 3))),
-    "height-and-width-exchanged: patches 4 high and 7 wide are taken for 7 high and 4"
+    "height-and-width-exchanged: patches 4 high and 7 wide were read as 7 high and 4"
     " wide: sizes are (height, width)": lambda maps, size, **more: (
         mean_attention_distance(maps, size[::-1], **more)
     ),
@@ -389,8 +387,8 @@ claims.mistakes |= {
     " 'left out'": denied("C"),
     "looked-at-taken-for-reason: claim D: section 8.8 took their ink away and asked"
     " again: which line is lowest in the panel 'rollout, black'?": denied("D"),
-    "outline-taken-for-knowledge: claim E: section 8.8: what did a model show that had"
-    " learned nothing?": denied("E"),
-    "far-taken-for-even: claim F: section 8.5: which rule came out the same without"
-    " looking evenly?": denied("F"),
+    "outline-taken-for-knowledge: claim E: what did a model that had learned nothing"
+    " show in section 8.8?": denied("E"),
+    "far-taken-for-even: claim F: which maps in section 8.5 had the same distance"
+    " without looking evenly?": denied("F"),
 }

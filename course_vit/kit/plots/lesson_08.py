@@ -2,14 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import BLACK, BLUE, VERMILION, draw_image, figure
+from . import BLACK, BLUE, VERMILION, describe, draw_image, figure
+from .lesson_02 import similarity_tiles
+
+
+@torch.no_grad()
+def block_by_block(model: nn.Module, image: Tensor) -> Figure:
+    """An image `1 h w`, and what the class token looks at in each block of a model."""
+    x, maps = model.embed(image[None]), []
+    for block in model.blocks:
+        weights = block.attn.attention_map(block.norm1(x))  # b h n m
+        maps.append(weights[0, :, 0, 1:].mean(dim=0).unflatten(0, model.grid_size))
+        x = block(x)
+    titles = [f"block {number}" for number in range(len(maps))]
+    return class_maps(image, torch.stack(maps)[None], titles)
 
 
 def class_maps(
@@ -28,7 +42,18 @@ def class_maps(
             picture = draw_map(ax, weights, image, maps.max().item())
             ax.set_title(title if row == 0 else "")
     fig.colorbar(picture, ax=axes, shrink=0.8, label="weight", fraction=0.03)
-    return fig
+    gh, gw = maps.shape[2:]
+    strongest = [
+        f"{row} {title}: {weights.max():.2f}".strip()
+        for row, part in zip(rows, maps, strict=True)
+        for title, weights in zip(titles, part, strict=True)
+    ]
+    return describe(
+        fig,
+        f"A handwritten digit, and {len(strongest)} maps of {gh} by {gw} patches with "
+        "the outline of the digit on them: how much the class token looks at each "
+        f"patch. Weight of the strongest patch: {', '.join(strongest)}.",
+    )
 
 
 def draw_map(ax: Axes, weights: Tensor, image: Tensor, most: float) -> AxesImage:
@@ -55,7 +80,21 @@ def distances(panels: Mapping[str, tuple[Tensor, float]]) -> Figure:
         ax.set(title=title, xlabel="block", xlim=(-0.5, len(heads) - 0.5))
         ax.set(ylabel="distance (pixels)", ylim=(0, 1.35 * uniform))
         ax.set_xticks(range(0, len(heads), 1 if len(heads) < 6 else 3))
-    return fig
+    found = "; ".join(
+        f"{title}: {heads.numel()} circles between {in_pixels(heads.min())} and "
+        f"{in_pixels(heads.max())} pixels, the line at {uniform:.1f}"
+        for title, (heads, uniform) in panels.items()
+    )
+    return describe(
+        fig,
+        "Mean attention distance in pixels against block, a circle for each head, with "
+        f"a dashed line for uniform attention. {found}.",
+    )
+
+
+def in_pixels(distance: Tensor) -> str:
+    """A distance with as many digits as are the same on every machine."""
+    return f"{distance:.{0 if distance > 10 else 1}f}"
 
 
 def filters(few: Tensor, many: Tensor, titles: tuple[str, str]) -> Figure:
@@ -74,7 +113,42 @@ def filters(few: Tensor, many: Tensor, titles: tuple[str, str]) -> Figure:
                 draw_image(ax, kernel, cmap="viridis", vmin=-span, vmax=span)
             else:
                 draw_image(ax, 0.5 + kernel / (2 * span))
-    return fig
+    first, last = (roughness(part).mean() for part in (many[:7], many[-7:]))
+    return describe(
+        fig,
+        f"Left, {titles[0]}: {len(few)} tiles of {few.shape[-1]} by {few.shape[-1]} "
+        f"pixels, blue for negative, yellow for positive. Right, {titles[1]}: "
+        f"{len(many)} colour tiles of {many.shape[-1]} by {many.shape[-1]} pixels. A "
+        f"step to the next pixel is {first:.2f} of the tile's own spread in the first "
+        f"row, on average, and {last:.2f} in the last.",
+    )
+
+
+def roughness(kernels: Tensor) -> Tensor:
+    """Mean step to the next pixel, relative to the spread, `k c p p -> k`."""
+    steps = kernels.diff(dim=-1).square().mean(dim=(1, 2, 3))
+    steps = steps + kernels.diff(dim=-2).square().mean(dim=(1, 2, 3))
+    return (steps / 2 / kernels.square().mean(dim=(1, 2, 3))).sqrt()
+
+
+def position_tiles(cosines: Sequence[Tensor], titles: Sequence[str]) -> Figure:
+    """Similarities of places, `(gh gw) gh gw` each, as sheets of tiles."""
+    fig = similarity_tiles([tiles.flatten(1) for tiles in cosines], list(titles))
+    side = len(cosines[0][0])
+    places = torch.cartesian_prod(*[torch.arange(float(side))] * 2)
+    near = torch.cdist(places, places) == 1
+    means = [
+        f"{title}: {tiles.flatten(1)[near].mean():.1f} for neighbours, "
+        f"{tiles.unflatten(0, (side, side))[:, 0, :, -1].mean():.1f} between the left "
+        "and the right edge"
+        for tiles, title in zip(cosines, titles, strict=True)
+    ]
+    return describe(
+        fig,
+        f"Sheets of {side} by {side} tiles. The tile of a patch shows the cosine of "
+        "its row of the table with every row; with itself it is 1. Mean cosines: "
+        f"{'; '.join(means)}.",
+    )
 
 
 def stretched(images: Tensor, maps: Tensor) -> Figure:
@@ -90,7 +164,24 @@ def stretched(images: Tensor, maps: Tensor) -> Figure:
         honest.set_title("from zero")
         for ax in (wide, honest):
             ax.axis("off")
-    return fig
+    least, most = (maps / maps.mean()).aminmax()
+    return describe(
+        fig,
+        f"{len(images)} photographs, each with the map of a model twice. With colours "
+        "from the least to the most weight the map shows a pattern; the mean colours "
+        f"of the patches explain {explained(images, maps):.1f} of its variance. With "
+        "colours from zero to twice the mean, the same weights are between "
+        f"{least:.1f} and {most:.1f} times the mean.",
+    )
+
+
+def explained(images: Tensor, maps: Tensor) -> float:
+    """Share of a map's variance that the mean colours of the patches explain."""
+    colours = F.adaptive_avg_pool2d(images.cpu(), maps.shape[1:]).flatten(2).mT
+    design = F.pad(colours, (0, 1), value=1.0)
+    target = maps.cpu().flatten(1)[..., None]
+    rest = target - design @ torch.linalg.lstsq(design, target).solution
+    return (1 - rest.var(dim=1) / target.var(dim=1)).mean().item()
 
 
 def left_out(
@@ -109,7 +200,16 @@ def left_out(
                 corner = (patch % 4 * 2 - 0.5, patch // 4 * 2 - 0.5)
                 style = {"fc": VERMILION, "ec": BLACK, "hatch": "xx", "lw": 0}
                 ax.add_patch(Rectangle(corner, 2, 2, **style))
-    return fig
+    wrong = [
+        f"{name}, {sum('for' in it for it in row)} wrong"
+        for name, row in answers.items()
+    ]
+    return describe(
+        fig,
+        f"{len(images)} test digits in {len(orders)} rows, {len(order[0])} patches of "
+        "each crossed out, and above each what the model answers without these "
+        f"patches. Wrong answers in the rows: {'; '.join(wrong)}.",
+    )
 
 
 def fewer_patches(
@@ -129,4 +229,14 @@ def fewer_patches(
     for ax in axes[::columns]:
         ax.set_ylabel("right (%)")
     axes[-2].legend(frameon=False, title="looked at")
-    return fig
+    found = "; ".join(
+        f"{title}: " + ", ".join(f"{name} {it[3]:.0f}" for name, it in lines.items())
+        for title, lines in panels.items()
+    )
+    return describe(
+        fig,
+        "Percent of the test digits still read against the number of patches taken "
+        f"away, in {len(panels)} panels with a line for each order: the patches looked "
+        f"at most first, random, those looked at least first. With 3 patches away, "
+        f"{found}.",
+    )
