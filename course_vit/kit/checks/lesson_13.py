@@ -90,27 +90,28 @@ gap = exercise(
     atol=1e-9,
 )
 gap.mistakes |= {
-    "weights-not-carried-over: two models of the same class are {got:.2f} apart, they"
-    " should be 0 apart: on whose weights does each of them answer?": (
+    "weights-not-carried-over: two models of the same class are {got:.2f} apart, and"
+    " they should be 0 apart: which weights does each of them use?": (
         gap_by(copies=lambda ours, theirs: None)
     ),
     "compared-in-training-mode: asked twice, your gap of the same two models differs"
-    " by {got:.2f}: something in them is still drawn by chance": gap_by(training=True),
+    " by {got:.2f}: something in them is still random": gap_by(training=True),
     "mean-hides-the-worst: one logit of 35 is off by 2, and your gap is {got:.3f},"
-    " far below {right:.3f}: many good ones must not excuse a bad one": (
+    " far below {right:.3f}: many good logits must not hide a bad one": (
         gap_by(summary=lambda difference: difference.abs().mean())
     ),
     "not-in-units-of-spread: one logit is off by 2, and that is your gap. Is this"
-    " much or little? In units of the spread of the logits of `theirs` it is"
+    " a lot or a little? In units of the spread of the logits of `theirs` it is"
     " {right:.3f}": gap_by(scale=lambda right: 1),
     "something-stayed-random: ours has a weight that theirs lacks: it stayed random,"
     " and nothing was raised": gap_by(
         copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict(), False)
     ),
-    "signed-difference: one logit is too low by 2, and your gap is {got:.3f}: too"
-    " low is as wrong as too high": gap_by(summary=torch.max),
-    "changed-the-witness: the weights of `theirs` have changed: it is the reference,"
-    " carry them from it": (
+    "signed-difference: one logit is too low by 2, and your gap is {got:.3f}: a"
+    " logit that is too low is as wrong as one that is too"
+    " high": gap_by(summary=torch.max),
+    "changed-the-witness: the weights of `theirs` have changed: that model is the"
+    " reference, so copy the weights from it": (
         gap_by(copies=lambda ours, theirs: theirs.load_state_dict(ours.state_dict()))
     ),
 }
@@ -121,16 +122,16 @@ HEAD = 192 * 1000 + 1000
 cost = exercise(
     "13.2",
     right=2 * 192 + HEAD,
-    otherwise="not {got}: list the parts, one on a line",
+    otherwise="{got} is not right: list the parts, one on a line",
 )
 cost.mistakes |= {
-    "second-head-forgotten: {got:,}: that is the token and its place; who reads it, at"
-    " the other end?": 2 * 192,
-    "position-row-forgotten: {got:,}: 198 tokens enter the blocks: how many rows does"
-    " the position table have now?": 192 + HEAD,
-    "head-without-bias: {got:,}: a linear map for 1000 classes: is a"
-    " matrix all of it?": 2 * 192 + 192 * 1000,
-    "token-forgotten: {got:,}: a head more, but what does it read?": HEAD,
+    "second-head-forgotten: {got:,} is the token and its row in the position table:"
+    " what reads the token at the output?": 2 * 192,
+    "position-row-forgotten: {got:,} is too few: 198 tokens enter the blocks, so how"
+    " many rows does the position table have now?": 192 + HEAD,
+    "head-without-bias: {got:,} is too few: does the linear map for 1000 classes"
+    " have nothing but a matrix?": 2 * 192 + 192 * 1000,
+    "token-forgotten: {got:,} counts the second head: what does that head read?": HEAD,
 }
 
 # 13.3 The test that shows it
@@ -140,7 +141,7 @@ witness.mistakes |= {
     "a-count-shows-the-model: scale, order of q, k and v, eps, the residual"
     " connection: none of these has a weight, so the count sees none of them": "A",
     "learning-shows-the-model: models with a bug learn, too, sometimes even well"
-    " (lesson 4): the optimizer works around it": "B",
+    " (lesson 4): training works around the bug": "B",
     "loading-shows-the-model: names and shapes agree. But does the model read the rows"
     " of a matrix in the order in which they were written?": "D",
 }
