@@ -1,8 +1,8 @@
 """Lesson 9. DeiT.
 
-A second token listens to a teacher: two tokens, two heads, two losses.
-
-Letters: `b` images, `n` tokens, `d` width of a token, `k` classes.
+A Vision Transformer gets a second token that learns from a teacher instead of the
+labels: two tokens, two heads, two losses. You build this model, DeiT, and measure when
+the teacher helps.
 
 Printed from notebooks/09_deit.ipynb: edit there, then `make export`.
 """
@@ -136,8 +136,8 @@ def check_logits(student: Tensor, teacher: Tensor) -> None:
         teacher: The teacher's logits, `b k`.
 
     Raises:
-        ValueError: If they are no two tables of one shape, if there is no image, or if
-            the teacher's logits contain nan.
+        ValueError: If the two are not tables of the same shape, if there is no image,
+            or if the teacher's logits contain nan.
     """
     check_shape("student's logits", student, ("b", "k"))
     check_sizes(images=len(student))
@@ -227,8 +227,8 @@ class DistillationLoss:
     Raises:
         ValueError: For any other value of `kind` or `reduction`, and if `alpha`, `tau`
             or `smoothing` is out of range; when called, if the labels do not fit, or if
-            `check_logits` refuses what the teacher says.
-        TypeError: If the teacher is no function or returns no logits (`logits_of`);
+            `check_logits` refuses the teacher's logits.
+        TypeError: If the teacher is not a function or returns no logits (`logits_of`);
             when called with outputs that are not a pair.
     """
 
@@ -252,7 +252,7 @@ class DistillationLoss:
 
     @torch.no_grad()
     def ask_teacher(self, images: Tensor) -> Tensor:
-        """The teacher's logits, `b c h w -> b k`; nothing in it is changed."""
+        """Return the teacher's logits, `b c h w -> b k`, and leave it unchanged."""
         if not isinstance(self.teacher, nn.Module):
             return logits_of(self.teacher(images))
         with keep_modes(self.teacher):

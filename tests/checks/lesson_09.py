@@ -133,7 +133,7 @@ WRONG = {
             lambda s, t, *more, **named: (
                 soft_distillation(s, t, *more, **named) * (len(s) / 6)
             ),
-            "right for 6 images of 4 classes, and not for 1 of 2",
+            "right for 6 images of 4 classes, but not for 1 of 2",
         ),
         (
             lambda s, t, tau=3.0, reduction="batchmean": soft_distillation(

@@ -47,15 +47,15 @@ diagram = exercise(
 )
 diagram.mistakes |= {
     "tokens-and-heads-confused: A and B pass through the blocks: they are tokens; C and"
-    " D turn a token into scores: they are heads; E and F are no part of the"
-    " model": swapped("C", "E"),
+    " D turn a token into scores: they are heads; E and F are not part of"
+    " the model": swapped("C", "E"),
     "new-token-first: the code puts the token that ViT already had first, so that index"
     " 0 keeps its meaning": swapped("A", "B"),
     "heads-crossed: each head reads its own token: follow the arrow from A": swapped(
         "C", "D"
     ),
-    "teacher-for-the-class-token: then the class token listens to the teacher: which of"
-    " the two outputs did the paper give it? For which one is there a new"
+    "teacher-for-the-class-token: then the class token learns from the teacher: which"
+    " of the two losses did a ViT already have? For which one is there a new"
     " token?": swapped("E", "F"),
 }
 
@@ -101,7 +101,7 @@ soft = exercise(
         "at tau=1 the definition gives {right:.3f}, you {got:.3f}": (
             lambda f: f(*DOUBTS, 1.0)
         ),
-        "right for 6 images of 4 classes, and not for 1 of 2: expected {right:.3f}, got"
+        "right for 6 images of 4 classes, but not for 1 of 2: expected {right:.3f}, got"
         " {got:.3f}: which number is fixed?": lambda f: f(*doubts(1, 2), 1.0).item(),
         "probability-rounded-to-zero": lambda f: f(SURE, -SURE, 1.0),
         "graph-cut-off": lambda f: f(*DOUBTS, 1.0).requires_grad,
@@ -110,12 +110,12 @@ soft = exercise(
         "reduction-ignored": lambda f: f(*DOUBTS, 3.0, reduction="numel"),
         "logits that are all larger by 7 mean the same probabilities and cost 0, got"
         " {got:.0e} in float64": lambda f: f(doubts()[0], doubts()[0] + 7, 0.5),
-        "right in float32, and not in float64 or with other sizes and temperatures:"
+        "right in float32, but not in float64 or with other sizes and temperatures:"
         " expected {right}, got {got}": (
             lambda f: [f(*doubts(b, k), tau).item() for b, k, tau in CASES]
         ),
         "the number is right, its gradient for the student is not: does every term"
-        " still know the student's logits?": slopes,
+        " still depend on the student's logits?": slopes,
     },
     also={
         f"reduction={word!r}": reduced_by(word) for word in ("mean", "sum", "numels")
@@ -159,8 +159,8 @@ soft.mistakes |= {
     "probabilities-for-logarithms: {got:.2f} for equal logits, but a divergence is"
     " never negative: the first argument of F.kl_div must be"
     " log-probabilities": answers(*map(of_probabilities, (6, 24, 1))),
-    "teacher-compared-with-itself: different logits cost 0, too: are both arguments the"
-    " same table?": lambda s, t, tau=3.0: soft_distillation(t, t, tau),
+    "teacher-compared-with-itself: different logits also cost 0: are both arguments"
+    " the same table?": lambda s, t, tau=3.0: soft_distillation(t, t, tau),
     "divided-by-all-numbers: 4 times too small for 4 classes: batchmean divides by the"
     " number of images only": (
         lambda s, t, tau=3.0: soft_distillation(s, t, tau, "numel")
@@ -168,15 +168,15 @@ soft.mistakes |= {
     "not-divided: 6 times too large for 6 images: divide the sum by their number": loss(
         lambda tau: (tau, tau, 6 * tau**2)
     ),
-    "teacher-and-student-exchanged: this is KL(student || teacher): F.kl_div takes the"
-    " guess first and then the truth, and the teacher is the truth"
-    " here": lambda s, t, tau=3.0: soft_distillation(t, s, tau),
+    "teacher-and-student-exchanged: this is KL(student || teacher): F.kl_div expects"
+    " the guess first and then the truth, and here the teacher is the"
+    " truth": lambda s, t, tau=3.0: soft_distillation(t, s, tau),
     "softmax-over-the-images: probabilities sum to 1 over the images, of student,"
     " teacher or both: which axis of `b k` holds the classes?": answers(
         *[loss(dims=dims) for dims in ((0, 0), (0, -1), (-1, 0))]
     ),
-    "tau-hard-coded: asked with tau=1, the loss still holds a 3: which tau was"
-    " given?": answers(
+    "tau-hard-coded: called with tau=1, the loss still contains a 3: which tau"
+    " was given?": answers(
         *[loss(lambda tau, n=n: (3, 3, n)) for n in (1, 3, 9)],
         loss(lambda tau: (3, 3, tau**2)),
         loss(lambda tau: (tau, tau, 9)),
@@ -185,14 +185,14 @@ soft.mistakes |= {
     " multiply logits or divide them?": answers(
         *[loss(lambda tau, n=n: (1 / tau, 1 / tau, tau**n)) for n in range(3)]
     ),
-    "graph-cut-off: a student can learn from a tensor that remembers its logits; this"
-    " number does not": torch.no_grad()(soft_distillation),
+    "graph-cut-off: a student can only learn from a loss with a graph back to its"
+    " logits; this number has none": torch.no_grad()(soft_distillation),
     "tau-square-left-out: right at tau=1, 9 times too small at tau=3: dividing logits"
-    " by tau makes the gradient tau squared times smaller. Who makes up for it?": loss(
+    " by tau makes the gradient tau squared times smaller. What makes up for it?": loss(
         lambda tau: (tau, tau, 1)
     ),
     "tau-once: right at tau=1, 3 times too small at tau=3: one tau comes from the chain"
-    " rule, another from the flatter answers": loss(lambda tau: (tau, tau, tau)),
+    " rule, the other from the flatter answers": loss(lambda tau: (tau, tau, tau)),
     "tau-only-as-factor: at tau=3 the answers are as sharp as at tau=1: what does a"
     " temperature divide?": answers(
         *[loss(lambda tau, n=n: (1, 1, tau**n)) for n in range(3)]
@@ -202,7 +202,7 @@ soft.mistakes |= {
         *[loss(lambda tau, n=n: (1, tau, tau**n)) for n in range(3)],
         *[loss(lambda tau, n=n: (tau, 1, tau**n)) for n in range(3)],
     ),
-    "usual-case-changed: tau=3.0 and batchmean are the usual case: asked without them"
+    "usual-case-changed: tau=3.0 and batchmean are the defaults: called without them"
     " expected {right:.3f}, got {got:.3f}": lambda s, t, tau=1.0: soft_distillation(
         s, t, tau
     ),
@@ -224,7 +224,7 @@ soft.mistakes |= {
 
 
 def shy() -> nn.Module:
-    """A small teacher: its answers depend on the company while it is in training."""
+    """A small teacher: in training its answers depend on the rest of the batch."""
     torch.manual_seed(0)
     layers = nn.Flatten(), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3)
     return nn.Sequential(*layers)
@@ -265,20 +265,20 @@ ask = exercise(
 )
 ask.mistakes |= {
     "no-grad-taken-for-eval: the teacher's running mean moved by {got:.2f}: no_grad"
-    " stops gradients, not BatchNorm. Which mode is for answering?": torch.no_grad()(
+    " stops gradients, not BatchNorm. Which mode is for inference?": torch.no_grad()(
         lambda teacher, images: teacher(images)
     ),
     "decision-for-logits: return the teacher's logits, b k, not its decision: the loss"
-    " decides what to make of them": lambda teacher, images: logits(
-        teacher, images
-    ).argmax(dim=-1),
+    " chooses how to use them": lambda teacher, images: logits(teacher, images).argmax(
+        dim=-1
+    ),
     "probabilities-for-logits: these are probabilities: a temperature can only divide"
     " logits": lambda teacher, images: logits(teacher, images).softmax(dim=-1),
     "images-normalised-again: these are the logits of images from -1 to 1, and the"
     " images go from 0 to 1. Try the teacher alone first: how many does it get"
     " right?": lambda teacher, images: logits(teacher, (images - 0.5) / 0.5),
-    "eval-taken-for-no-grad: the answer carries a gradient: memory and time for weights"
-    " that must not move": lambda teacher, images: teacher.eval()(images),
+    "eval-taken-for-no-grad: the answer has a graph, which costs memory and time for"
+    " weights that must not change": lambda teacher, images: teacher.eval()(images),
     "left-in-training: the teacher was in eval mode, and your answer leaves it in"
     " training mode": lambda teacher, images: (
         logits(teacher, images),
@@ -349,9 +349,9 @@ two_answers.mistakes |= {
     " back as it was": lambda model, images: both(model.train(), images),
     "left-in-eval: the model was in training mode and is now in eval mode: put it back"
     " as it was": lambda model, images: both(model.eval(), images),
-    "parts-follow-the-whole: the blocks were in another mode than the model, as frozen"
-    " ones are, and are not any more: `train` and `eval` set all parts. Put the mode of"
-    " each part back": lambda model, images: (
+    "parts-follow-the-whole: the blocks were in a different mode from the model, as"
+    " frozen ones are, and now they are not: `train` and `eval` set all parts. Give"
+    " each part its own mode back": lambda model, images: (
         both(model, images),
         model.train(model.training),
     )[0],
@@ -361,18 +361,20 @@ two_answers.mistakes |= {
     "answers-exchanged: class first, then distillation": lambda model, images: both(
         model, images
     )[::-1],
-    "heads-exchanged: the class token is read by the head of the other one, and the"
-    " other way round": lambda model, images: crossed(model, images)[::-1],
-    "tokens-exchanged: each head reads the token of the other one: which of the two"
+    "heads-exchanged: the class token is read by the distillation head, and the"
+    " distillation token by the class head": lambda model, images: crossed(
+        model, images
+    )[::-1],
+    "tokens-exchanged: each head reads the other head's token: which of the two"
     " tokens comes first?": crossed,
     "mean-given-twice: this is the mean of the heads, twice": lambda model, images: (
         [sum(both(model, images)) / 2] * 2
     ),
     "distillation-token-last: the distillation token is not the last one: in the code"
     " it comes right after the class token": reading(second=-1),
-    "one-head-for-both: the second token is read by the class head, and it has a head"
+    "one-head-for-both: the second token is read by the class head, but it has a head"
     " of its own": reading(head="head"),
-    "one-token-for-both: both heads read token 0: whose place is it?": reading(
+    "one-token-for-both: both heads read token 0: which head should read it?": reading(
         second=0
     ),
     "norm-applied-twice: the tokens were normalised twice: what does `forward_features`"
@@ -384,7 +386,7 @@ two_answers.mistakes |= {
         lambda model, images: [x.softmax(dim=-1) for x in both(model, images)],
         lambda model, images: [x.log_softmax(dim=-1) for x in both(model, images)],
     ),
-    "gradient-kept: nobody learns here: no gradient is needed": unwrap(both),
+    "gradient-kept: nothing is trained here: no gradient is needed": unwrap(both),
     "last-norm-left-out: the heads read tokens that are not normalised: what is between"
     " the last block and a head?": reading(
         features=lambda model, images: nn.Sequential(*model.blocks)(

@@ -1,12 +1,15 @@
 """Figures of lesson 09: a teacher's doubts, two tokens, what a student takes over."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 from . import (
     BLUE,
@@ -15,9 +18,33 @@ from . import (
     PURPLE,
     SKY,
     VERMILION,
+    describe,
     draw_image,
     figure,
+    tiles,
 )
+
+
+def label_and_teacher(data: TensorDataset, unseen: TensorDataset) -> Figure:
+    """What a label and what a simple teacher say about four unseen digits.
+
+    This teacher lets the digits of `data` vote, each with more weight the nearer it is.
+    """
+    known, new = (part.tensors[0].flatten(1) for part in (data, unseen))
+    near = (-torch.cdist(new, known).square()).softmax(dim=1)
+    said = near @ F.one_hot(data.tensors[1], 10).float()
+    hard = said.amax(dim=1).argsort()[:4]
+    images, labels = (part[hard] for part in unseen.tensors)
+    voices = {"label": F.one_hot(labels, 10).float(), "teacher": said[hard]}
+    fig = opinions(images, labels, voices)
+    fig.set_size_inches(7.2, 4)
+    seen = [int((row > 0.05).sum()) for row in said[hard]]
+    return describe(
+        fig,
+        "Four digits that are hard to read. Under each, ten bars for the classes 0 to "
+        "9: the label puts everything on one class; the teacher gives more than 5 % to "
+        f"{', '.join(map(str, seen[:-1]))} and {seen[-1]} classes.",
+    )
 
 
 def opinions(images: Tensor, labels: Tensor, readers: Mapping[str, Tensor]) -> Figure:
@@ -40,7 +67,23 @@ def opinions(images: Tensor, labels: Tensor, readers: Mapping[str, Tensor]) -> F
                 ax.set_xticklabels([])
         line[0].set_yticks([0, 1], ["0", "1"])
         line[0].set_ylabel(reader)
-    return fig
+    found = {
+        reader: (bars.topk(2).indices == labels[:, None]).any(dim=1).float().mean()
+        for reader, bars in readers.items()
+    }
+    highest = {reader: bars.amax().item() for reader, bars in readers.items()}
+    said = [
+        f"{reader}: the highest bar is {'below' if highest[reader] < 0.3 else 'above'} "
+        f"30 %, and the true class is {'' if share > 0.5 else 'not '}among the first "
+        "two for most digits."
+        for reader, share in found.items()
+    ]
+    return describe(
+        fig,
+        f"{columns} digits; below each, for each reader, bars for the probabilities of "
+        "the classes 0 to 9, the bar of the true class orange and marked. "
+        + " ".join(said),
+    )
 
 
 def draw_bars(ax: Axes, bars: Tensor, label: int) -> None:
@@ -61,7 +104,15 @@ def relatives(answers: Tensor) -> Figure:
     ax.set_xticks(range(len(others)))
     ax.set_yticks(range(len(others)))
     fig.colorbar(drawn, label="probability, %")
-    return fig
+    others.fill_diagonal_(0)
+    uneven = others.amax(dim=1) / others.sum(dim=1) * (len(others) - 1)
+    return describe(
+        fig,
+        f"A table of {len(others)} rows, the label of a digit, and {len(others)} "
+        "columns, the classes; the shade is the teacher's mean probability, the "
+        "diagonal left out. The rows are uneven: the brightest field of a row is on "
+        f"average {uneven.mean():.0f} times as bright as the mean of its fields.",
+    )
 
 
 def two_tokens() -> Figure:
@@ -101,7 +152,14 @@ def two_tokens() -> Figure:
     ]
     for start, end in arrows:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->"})
-    return fig
+    return describe(
+        fig,
+        "DeiT in training, from left to right: an image becomes seven tokens in a "
+        "column, the first marked A and the second B. They pass the blocks and the "
+        "norm. Then an arrow leads from the first token to box C and one from the "
+        "second to box D. Loss 1 is between C and a box E, loss 2 between D and a box "
+        "F.",
+    )
 
 
 def temperatures(image: Tensor, logits: Tensor, taus: Sequence[float]) -> Figure:
@@ -113,7 +171,26 @@ def temperatures(image: Tensor, logits: Tensor, taus: Sequence[float]) -> Figure
         ax.set(title=f"tau = {tau}", ylim=(0, 1), xticks=[0, 3, 6, 9], xlabel="class")
         ax.set_yticks([0, 0.5, 1], ["0", "", "1"])
     axes[1].set_ylabel("probability")
-    return fig
+    shown = [int(((logits / tau).softmax(dim=0) > 0.02).sum()) for tau in taus]
+    return describe(
+        fig,
+        "A digit and the teacher's probabilities for it at the temperatures "
+        f"{', '.join(map(str, taus))}: bars for the classes 0 to 9, flatter at each "
+        f"higher temperature. At the last one, {shown[-1]} classes have more than 2 %.",
+    )
+
+
+def disagreements(images: Tensor, labels: Tensor, says: Tensor) -> Figure:
+    """Images `b c h w`, each under its label and the teacher's different answer."""
+    pairs = zip(labels.tolist(), says.tolist(), strict=True)
+    differ = int((labels != says).sum())
+    titles = [f"label {label}\nteacher {said}" for label, said in pairs]
+    return describe(
+        tiles(images, titles, columns=len(images)),
+        f"{len(images)} digits after a strong move, turn and zoom, each under its "
+        f"label and the teacher's answer; the two differ in {differ} of "
+        f"{len(images)}.",
+    )
 
 
 def two_tokens_through_depth(cosines: Sequence[float], shares: Tensor) -> Figure:
@@ -133,7 +210,18 @@ def two_tokens_through_depth(cosines: Sequence[float], shares: Tensor) -> Figure
             color = "black" if share > (low + 100) / 2 else "white"
             right.text(x, y, f"{share:.1f}", color=color, ha="center", va="center")
     right.set_title("same answer, % of unseen digits")
-    return fig
+    steps = pairwise(cosines)
+    rises = sum(before < after for before, after in steps)
+    start = "near" if abs(cosines[0]) < 0.3 else "away from"
+    least = int(shares.min() // 10 * 10)
+    return describe(
+        fig,
+        "Left: the cosine of class and distillation token against the blocks "
+        f"passed. It starts {start} 0 and rises in "
+        f"{rises} of {len(cosines) - 1} blocks. Right: a table of how often class "
+        "head, distillation head, teacher and label give the same answer on unseen "
+        f"digits; each pair agrees on more than {least} of 100.",
+    )
 
 
 def wrong_answers(teacher: Tensor, heads: Mapping[str, Tensor]) -> Figure:
@@ -145,7 +233,18 @@ def wrong_answers(teacher: Tensor, heads: Mapping[str, Tensor]) -> Figure:
         ax.axline((0, 0), slope=1, color=VERMILION, ls="--", lw=1.5)
         ax.set(title=name, xlabel="teacher: logit of a wrong class")
     axes[0].set_ylabel("the head's logit")
-    return fig
+    slopes = {
+        name: float((x * teacher).sum() / teacher.square().sum())
+        for name, x in heads.items()
+    }
+    steep, flat = max(slopes, key=slopes.get), min(slopes, key=slopes.get)
+    return describe(
+        fig,
+        f"Clouds of dots in {len(heads)} panels, a dot for each wrong class of "
+        f"{len(teacher)} unseen digits: the head's logit against the teacher's. A "
+        f"dashed diagonal marks equal logits. The cloud of the {steep} is the steeper "
+        f"one, the cloud of the {flat} is flatter.",
+    )
 
 
 def gains(
@@ -169,4 +268,22 @@ def gains(
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     fig.supxlabel(label, fontsize=12)
-    return fig
+    said = {
+        title: "; ".join(f"{row}: {mean:+.1f}" for row, (mean, _) in table.items())
+        for title, table in tables.items()
+    }
+    intervals = [
+        (row, title, mean, half)
+        for title, table in tables.items()
+        for row, (mean, half) in table.items()
+    ]
+    clear = [
+        f"{row} ({title})" for row, title, mean, half in intervals if abs(mean) > half
+    ]
+    return describe(
+        fig,
+        "Mean differences in points as dots, with intervals; a dashed line marks zero. "
+        + " ".join(f"{title}, {line}." for title, line in said.items())
+        + f" {len(intervals) - len(clear)} of {len(intervals)} intervals contain zero; "
+        f"clear of it: {'; '.join(clear) or 'none'}.",
+    )
