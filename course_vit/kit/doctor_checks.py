@@ -22,6 +22,7 @@ import webbrowser
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -567,7 +568,7 @@ def pip(*packages: str, options: str = "") -> str:
     named = " ".join(f'"{it}"' if re.search(r"\W", it) else it for it in what)
     edit = "-e " if clone and not packages else ""
     tool = f"{this_python()} -m pip install"
-    if not find_spec("pip"):
+    if not any(distributions(name="pip")):  # to look for its module changes distutils
         tool = f"uv pip install --python {this_python()}"
         options = options.replace("--force-reinstall", "--reinstall")
     return f"{tool} {options}{edit}{named}"
