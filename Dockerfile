@@ -1,18 +1,18 @@
-# The course in a container without a GPU. Your workbook is kept in a volume.
+# The course in a container. Your workbook is kept in a volume.
 #
 #   docker build --tag course_vit .
 #   docker run --rm --init --publish 127.0.0.1:8888:8888 \
 #     --volume workbook:/course/workbook course_vit
 #
 # Then open the address with the token that JupyterLab prints, and in it the lesson
-# 00_start_here.ipynb. With a GPU, build with
-# --build-arg TORCH_INDEX=... (the address of PyTorch's packages for your CUDA version)
-# and run with --gpus all.
+# 00_start_here.ipynb. With a GPU, run with --gpus all. Without one, you save some
+# gigabytes if you build with --build-arg PIP_EXTRA_INDEX_URL=... and the address that
+# PyTorch's page on installation names for the CPU; pip reads this variable.
 FROM python:3.12-slim
 
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=bind,target=/source \
-    pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" "/source[course]"
+    pip install --no-cache-dir "/source[course]"
 
 RUN useradd --uid 1000 --home-dir /course --create-home learner \
     && install --directory --owner learner /course/workbook
