@@ -38,7 +38,7 @@ nb_code_prompt_hide = "Hide the solution"
 nb_ipywidgets_js = {}  # there are no widgets, and their scripts would be fetched
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-myst_heading_slug_func = "sources.slug"
+myst_heading_slug_func = "pages.slug"
 
 default_role = "code"  # docstrings write `n d` between single backticks
 autodoc_inherit_docstrings = False  # what nn.Module says is not about the course

@@ -40,14 +40,16 @@ def page(name: str, **parts: str) -> str:
 
 
 def link(reference: str, text: str = "") -> str:
-    """A Markdown link to a heading of a lesson, which is its text if there is no other.
-
-    The anchor is the one that JupyterLab makes, because the lessons use it themselves.
-    """
+    """A Markdown link to a heading of a lesson; without a text the heading is shown."""
     docname, heading = headings()[reference]
     if reference.endswith(heading):  # it has no number of its own
         text = f"{heading} in lesson {reference.partition(' ')[0]}"
-    return f"[{text or heading}](<{docname}.ipynb#{heading.replace(' ', '-')}>)"
+    return f"[{text or heading}](<{docname}.ipynb#{slug(heading)}>)"
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading as JupyterLab makes it, which the lessons link to."""
+    return heading.replace(" ", "-")
 
 
 @cache

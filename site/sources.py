@@ -78,11 +78,6 @@ def lesson_table() -> str:
     return re.sub(r"\(course_vit/(\w+)\.py\)", r"(api/\1.md)", table)
 
 
-def slug(heading: str) -> str:
-    """The anchor of a heading as JupyterLab makes it, which the lessons link to."""
-    return heading.replace(" ", "-")
-
-
 def link_the_lesson(app, what, name, obj, options, lines) -> None:
     """Turn the name of the notebook in the docstring of a module into a link."""
     if what == "module":

@@ -47,13 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).startswith(("course_vit", "my_vit")):
             raise
+        missing = str(error.name or error).partition(".")[0]
         todo = "pip install 'course_vit[course]'"
-        print(
-            f"{options.command} needs {str(error.name).partition('.')[0]}: {todo}",
-            HELP,
-            sep="\n",
-            file=sys.stderr,
-        )
+        print(f"{options.command} needs {missing}: {todo}", file=sys.stderr)
+        print(HELP, file=sys.stderr)
         return 1
     except (CourseError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
@@ -326,7 +323,7 @@ def run_workbook(options: argparse.Namespace) -> int:
             from .testing import check_package
 
             workbook.must_exist()
-            where = workbook.folder / "my_vit"
+            where = workbook.folder / PACKAGE
             print(f"running the tests of course_vit on {where} ...", flush=True)
             well, said = check_package(workbook, options.lesson, options.verbose)
         case "explore":
