@@ -50,7 +50,7 @@ test-browser: $(TEST_ENV)  ## run every notebook and the explorer in a real brow
 	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py tests/test_explorer.py
 
 site: $(TEST_ENV)  ## build the web site in site/_build/html
-	mkdir -p site/_build/sources
+	rm -rf site/_build/sources && mkdir -p site/_build/sources
 	$(PY) -m sphinx -q -W --keep-going -c site -d site/_build/read \
 		site/_build/sources site/_build/html
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from pages import PAGES
+from sphinx.errors import ExtensionError
 
 from course_vit.kit.exercises import lessons, mark
 
@@ -24,9 +25,13 @@ API_PAGE = """# {name}
 
 
 def write_sources(app) -> None:
-    """Fill the folder that Sphinx reads, afresh each time."""
+    """Fill the folder that Sphinx reads; it has to be empty, so no file is lost."""
     folder = Path(app.srcdir)
-    shutil.rmtree(folder)
+    if any(folder.iterdir()):
+        raise ExtensionError(
+            f"the site writes its pages into the folder that Sphinx reads, and "
+            f"{folder} is not empty; run `make site`, or name an empty folder"
+        )
     shutil.copytree(HERE / "static", folder / "site/static")  # as the README has it
     shutil.copytree(ROOT / "notebooks/figures", folder / "notebooks/figures")
     for path in LESSONS:

@@ -41,6 +41,8 @@ FAULTS = [
     "formulas not drawn",
 ]
 READY = "() => window.MathJax?.startup?.promise.then(() => true) ?? true"
+# A colour in the middle of a fade is neither the one before nor the one after.
+NO_MOTION = "* { animation: none !important; transition: none !important }"
 UNFOLD = "document.querySelectorAll('details').forEach(it => { it.open = true })"
 IN_THEME = "theme => (document.documentElement.dataset.theme ?? theme) === theme"
 LINKS = "[...document.querySelectorAll('a[href]')].map(it => it.href)"
@@ -70,13 +72,23 @@ CONTROLS = """[...window.controls.values()].map(it =>
   [it.html, Boolean(it.focused), it.focused !== it.before])"""
 
 
+SPHINX = [
+    sys.executable,
+    "-m",
+    "sphinx",
+    "-q",
+    "-W",
+    "--keep-going",
+    "-c",
+    ROOT / "site",
+]
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built without a single warning."""
     sources, site = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("site")
-    options = ["-q", "-W", "--keep-going", "-c", ROOT / "site"]
-    command = [sys.executable, "-m", "sphinx", *options, sources, site]
-    subprocess.run(command, check=True, cwd=ROOT)
+    subprocess.run([*SPHINX, sources, site], check=True, cwd=ROOT)
     return site
 
 
@@ -125,7 +137,7 @@ def visit(browser, address, path):
     page.on("console", lambda it: messages.append(it.text))
     page.goto(address + path)
     page.wait_for_function(READY)
-    page.add_style_tag(content="* { transition: none !important }")
+    page.add_style_tag(content=NO_MOTION)
     page.evaluate(UNFOLD)
     images, formulas = page.evaluate(IMAGES), page.evaluate(FORMULAS)
     links, ids = page.evaluate(LINKS), page.evaluate(IDS)
@@ -191,6 +203,17 @@ def is_broken(link, address, site, visits):
     if not (site / path).is_file():
         return True
     return bool(anchor) and path in visits and anchor not in visits[path].ids
+
+
+def test_a_folder_with_files_is_refused_and_keeps_them(tmp_path):
+    precious = tmp_path / "precious.md"
+    precious.write_text("mine")
+    run = subprocess.run(
+        [*SPHINX, tmp_path, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert f"{tmp_path} is not empty" in " ".join(run.stderr.split())
+    assert precious.read_text() == "mine"
 
 
 def test_every_lesson_has_its_page_and_every_figure_its_alt_text(crawl):
