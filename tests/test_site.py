@@ -72,23 +72,14 @@ CONTROLS = """[...window.controls.values()].map(it =>
   [it.html, Boolean(it.focused), it.focused !== it.before])"""
 
 
-SPHINX = [
-    sys.executable,
-    "-m",
-    "sphinx",
-    "-q",
-    "-W",
-    "--keep-going",
-    "-c",
-    ROOT / "site",
-]
+SPHINX = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built without a single warning."""
     sources, site = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("site")
-    subprocess.run([*SPHINX, sources, site], check=True, cwd=ROOT)
+    subprocess.run([*SPHINX, "-c", ROOT / "site", sources, site], check=True, cwd=ROOT)
     return site
 
 
@@ -209,7 +200,10 @@ def test_a_folder_with_files_is_refused_and_keeps_them(tmp_path):
     precious = tmp_path / "precious.md"
     precious.write_text("mine")
     run = subprocess.run(
-        [*SPHINX, tmp_path, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True
+        [*SPHINX, "-c", ROOT / "site", tmp_path, tmp_path / "out"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 2
     assert f"{tmp_path} is not empty" in " ".join(run.stderr.split())
