@@ -191,7 +191,7 @@ WRONG = {
     "4.2": [
         (splits(lambda qkv, h: torch.stack(qkv.chunk(3, -1))), "gave shapes .*, not "),
         (splits(lambda qkv, h: parts(qkv, h) / 2), "does not give what `qkv` makes"),
-        (ends(lambda _, *qkv: merged(mix(*qkv, 0.6))), "a loop over the heads gives"),
+        (ends(lambda _, *qkv: merged(mix(*qkv, 0.6))), "differ from those of a loop"),
         (
             ends(lambda layer, q, k, v: merged(mix(q, k, layer.attn_drop(v)))),
             "results-dropped",
@@ -215,7 +215,7 @@ WRONG = {
         (RefusesInForward, "`split_heads` of tokens .* should raise ValueError"),
         (WelcomesAnyDivision, "of 10 channels and 3 heads should raise ValueError"),
         (ProbabilityAlone, "`attn_drop`, .* raised AttributeError"),
-        (LeavesEval, "in another mode, training or eval"),
+        (LeavesEval, "in a different mode, training or eval"),
         (SavesItsScale, "`state_dict`, which has the keys of published weights only"),
         (MeanOfTheMaps, "`attention_map`, which later lessons call"),
         (DetachesQueries, "what `backward` carries back"),

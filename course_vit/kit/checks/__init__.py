@@ -23,7 +23,7 @@ __all__ = ["EXERCISES", "Exercise", "NotYet", "check", "judge_of"]
 SECONDS = 60.0  # longer than this and an answer is taken never to end
 EMPTY = (
     "the blank is still empty: write your answer first, in place of `...` or of "
-    "`raise NotImplementedError`"
+    "`raise NotImplementedError`; if your lines are there, delete that one"
 )
 
 
