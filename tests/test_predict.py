@@ -407,8 +407,8 @@ def test_what_is_no_file_in_a_folder_is_a_line_each(run, photos):
         f"{photos / 'broken.png'}: this link leads nowhere",
         f"{photos / 'loop.png'}: cannot be read: Too many levels of symbolic links",
         f"{photos / 'pipe.png'}: this is not an ordinary file",
-        f"{photos / 'round'}: a link to a folder, or a locked one, is not searched: "
-        "name it yourself",
+        f"{photos / 'round'}: a folder that is a link or is locked is not searched: "
+        "give its own path",
     ]
 
 
@@ -459,7 +459,7 @@ def test_nothing_is_drawn_among_the_images(run, photos):
     assert (code, found) == (1, {})
     (said,) = complaints
     assert said == (
-        f"your images are in {photos}: choose another folder for the drawings"
+        f"your images are in {photos}: choose a different folder for the drawings"
     )
     assert sorted(photos.iterdir()) == before
 

@@ -110,7 +110,7 @@ def two_answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 def stretch_grid(
     position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Tensor:
-    """A table of positions for another grid, `1 n d -> 1 m d`."""
+    """Stretch a table of positions to a different grid, `1 n d -> 1 m d`."""
     gh, gw = old_grid
     prefix = position.shape[1] - gh * gw
     first, grid = position[:, :prefix], position[:, prefix:]
