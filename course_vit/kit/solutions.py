@@ -161,7 +161,7 @@ def mended_positions_for(x: Tensor, table: Tensor) -> Tensor:
 
 # Exercise 12.6
 def mended_stretch(table: Tensor, side: int) -> Tensor:
-    """A table for another grid, `1 (gh gw) d -> 1 (side side) d`."""
+    """A table for a different grid, `1 (gh gw) d -> 1 (side side) d`."""
     old = math.isqrt(table.shape[1])
     grid = rearrange(table, "1 (gh gw) d -> 1 d gh gw", gh=old)
     grid = F.interpolate(grid, size=(side, side), mode="bicubic")
@@ -225,7 +225,7 @@ class MendedMixer(nn.Module):
 
 # Exercise 12.14
 def mended_self_attend(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """What `layer`, which has `batch_first=True`, makes of tokens, `b n d -> b n d`."""
+    """The output of `layer`, which has `batch_first=True`, `b n d -> b n d`."""
     return layer(x, x, x, need_weights=False)[0]
 
 
