@@ -170,7 +170,7 @@ def mended_stretch(table: Tensor, side: int) -> Tensor:
 
 # Exercise 12.7
 def mended_look(q: Tensor, k: Tensor) -> Tensor:
-    """Who looks at whom, `b h n e, b h m e -> b h n m`."""
+    """Attention weights, `b h n e, b h m e -> b h n m`."""
     scores = q @ k.mT * q.shape[-1] ** -0.5
     return nn.Softmax(dim=-1)(scores)
 
