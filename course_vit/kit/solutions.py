@@ -161,7 +161,7 @@ def mended_positions_for(x: Tensor, table: Tensor) -> Tensor:
 
 # Exercise 12.6
 def mended_stretch(table: Tensor, side: int) -> Tensor:
-    """A table for another grid, `1 (gh gw) d -> 1 (side side) d`."""
+    """A table for a different grid, `1 (gh gw) d -> 1 (side side) d`."""
     old = math.isqrt(table.shape[1])
     grid = rearrange(table, "1 (gh gw) d -> 1 d gh gw", gh=old)
     grid = F.interpolate(grid, size=(side, side), mode="bicubic")
@@ -170,7 +170,7 @@ def mended_stretch(table: Tensor, side: int) -> Tensor:
 
 # Exercise 12.7
 def mended_look(q: Tensor, k: Tensor) -> Tensor:
-    """Who looks at whom, `b h n e, b h m e -> b h n m`."""
+    """Attention weights, `b h n e, b h m e -> b h n m`."""
     scores = q @ k.mT * q.shape[-1] ** -0.5
     return nn.Softmax(dim=-1)(scores)
 
@@ -225,7 +225,7 @@ class MendedMixer(nn.Module):
 
 # Exercise 12.14
 def mended_self_attend(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """What `layer`, which has `batch_first=True`, makes of tokens, `b n d -> b n d`."""
+    """The output of `layer`, which has `batch_first=True`, `b n d -> b n d`."""
     return layer(x, x, x, need_weights=False)[0]
 
 
