@@ -231,7 +231,7 @@ def mended_self_attend(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 # Exercise 12.15
 def mended_encode(x: Tensor, blocks: list) -> Tensor:
-    """All blocks, each a pair of steps (look around, think), `b n d -> b n d`."""
+    """All blocks, each a pair of steps (attention, MLP), `b n d -> b n d`."""
     for look, think in blocks:
         x = x + look(x)
         x = x + think(x)
@@ -291,7 +291,7 @@ class MendedReadout(nn.Module):
 
 # Exercise 12.22
 def mended_freeze(backbone: nn.Module) -> nn.Module:
-    """Stop the weights from learning; dropout goes on as before."""
+    """Stop the weights from learning; dropout works as before."""
     return backbone.requires_grad_(False)
 
 
@@ -327,7 +327,7 @@ def mended_perform(x: Tensor, kqv: nn.Linear, w: Tensor) -> Tensor:
 
 # Exercise 12.27
 def mended_lay_back(windows: Tensor, side: int) -> Tensor:
-    """The picture of which these are the windows, `b n (c 7 7) -> b c side side`."""
+    """The picture that was cut into these windows, `b n (c 7 7) -> b c side side`."""
     columns = windows.mT
     summed, times = (
         F.fold(part, (side, side), 7, stride=4, padding=2)

@@ -50,34 +50,35 @@ SYMPTOMS = {
     " and no other token of its own image. Which tokens should it hear?",
     ("12.14", "gradient"): "the output is right for every input. What is wrong with the"
     " backward pass?",
-    ("12.15", "missing"): "norm, attention and MLP do what they should. With every step"
-    " silent the encoder returns zeros: which part of the equation is nowhere?",
-    ("12.16", "axis"): "one token changes and 196 move, in one image. Over what does"
-    " this norm take its mean?",
-    ("12.17", "role", "scale"): "0.1 was kept where 0.9 was asked for, and in eval the"
-    " mean is 0.9. One number has the other's meaning, and one factor stands where it"
-    " should not",
-    ("12.18", "scale"): "all is well until nobody survives: then something is divided"
-    " that should not be. What is divided by what?",
-    ("12.19", "missing"): "the answers are nearly all the same, only the scores are"
-    " three times as large: the head has met a sum that nobody brought back. Which step"
-    " should have?",
-    ("12.20", "healthy"): "`repeat` and `expand` both print True: the gradient of the"
-    " token is the sum over its copies. What, then, is wrong with it?",
-    ("12.21", "mode"): "`eval()` was called, and two answers to one digit differ. Who"
-    " did not hear of it?",
-    ("12.22", "mode", "gradient"): "the weights moved, and dropout was silent. Which of"
-    " the two does the switch that was used belong to?",
+    ("12.15", "missing"): "norm, attention and MLP do what they should. If every step"
+    " returns zeros, so does the encoder: which part of the equation is not in the"
+    " code?",
+    ("12.16", "axis"): "one token changes and 196 move, in one image. Over which"
+    " numbers does this norm take its mean?",
+    ("12.17", "role", "scale"): "0.1 was kept where 0.9 was asked for, and the mean in"
+    " eval is 0.9. One number is read with the opposite meaning, and one factor is"
+    " where it should not be. Which word fits one of the two?",
+    ("12.18", "scale"): "all is well as long as something survives; otherwise the code"
+    " divides where it should not. What is divided by what?",
+    ("12.19", "missing"): "the answers are the same, and the scores are three times as"
+    " large: the head receives a sum that no norm has brought back. Which step should"
+    " do that?",
+    ("12.20", "healthy"): "with `repeat` and with `expand` the gradient of the token is"
+    " the sum over its copies, with an error of 0. What, then, is wrong with it?",
+    ("12.21", "mode"): "`eval()` was called, and two answers to one digit differ. Which"
+    " step does not know of the call?",
+    ("12.22", "mode", "gradient"): "the weights moved, and dropout dropped nothing."
+    " Which of the two does the switch in this code control?",
     ("12.23", "role", "missing"): "every student has a loss of 0, also one that answers"
-    " at random. Who is compared with whom?",
-    ("12.24", "gradient", "missing"): "the student moves, token and head stay as they"
-    " were drawn, whatever the loss says. Who would have to move them?",
-    ("12.25", "count"): "three sizes of four are right, and each fourth has one window"
-    " too few. Which sizes are these?",
-    ("12.26", "role", "order"): "no number is lost and none is made wrongly. Each part"
-    " gets a name: whose?",
-    ("12.27", "scale", "missing"): "every pixel is in its place, and comes back twice"
-    " as bright or more. What has to be done about that, pixel by pixel?",
+    " at random. Which two answers does the code compare?",
+    ("12.24", "gradient", "missing"): "the student moves; token and head keep their"
+    " first values, whatever the loss is. What would have to move them?",
+    ("12.25", "count"): "three of four sides are right, and every fourth has one window"
+    " too few. Which sides are these?",
+    ("12.26", "role", "order"): "no number is lost and none is computed wrongly. Each"
+    " part gets a name: is it the right one?",
+    ("12.27", "scale", "missing"): "every pixel is in its place, and many are two or"
+    " four times as bright as before. What has to be done about that, pixel by pixel?",
 }
 Run = Callable[[Any], Any]
 
@@ -647,16 +648,18 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), STEPS[:2]),
     other=lambda f: f(draw(2, 5, 6), STEPS),
     mistakes={
-        "no-sum-at-all: each step still replaces its input: silent steps would leave"
-        " nothing": encode(lambda x, f, g: g(f(x))),
-        "one-sum-for-two: one sum for both steps: the MLP never sees the tokens, only"
-        " what attention found": encode(lambda x, f, g: x + g(f(x))),
-        "first-sum-left-out: attention replaces its input, the MLP adds: which of the"
-        " two equations has no sum?": encode(lambda x, f, g: f(x) + g(f(x))),
-        "second-sum-left-out: attention adds, the MLP replaces: which of the two"
-        " equations has no sum?": encode(lambda x, f, g: g(x + f(x))),
-        "start-added-again: with silent steps the input comes back doubled: which sum"
-        " begins at the wrong `x`?": encode(lambda x, f, g: x + x + f(x) + g(x + f(x))),
+        "no-sum-at-all: each step still replaces its input. What is left if every step"
+        " returns zeros?": encode(lambda x, f, g: g(f(x))),
+        "one-sum-for-two: there is one sum for both steps, so the MLP never sees the"
+        " tokens, only what attention found": encode(lambda x, f, g: x + g(f(x))),
+        "first-sum-left-out: the MLP adds to its input, attention replaces it: which of"
+        " the two equations has no sum?": encode(lambda x, f, g: f(x) + g(f(x))),
+        "second-sum-left-out: attention adds to its input, the MLP replaces it: which"
+        " of the two equations has no sum?": encode(lambda x, f, g: g(x + f(x))),
+        "start-added-again: if every step returns zeros, the encoder doubles its input:"
+        " which sum starts from the wrong `x`?": encode(
+            lambda x, f, g: x + x + f(x) + g(x + f(x))
+        ),
     },
     otherwise="not x + look(x) and then the same with think",
 )
@@ -666,21 +669,21 @@ patient(
     right=lambda n, d: nn.LayerNorm(d),
     trial=lambda f: f(5, 6)(2 * draw(3, 5, 6).float() + 1),
     readings={
-        "each token should have mean 0, they go up to {high:.2f}": (
+        "the means of the tokens should be 0, and they go up to {high:.2f}": (
             lambda tokens: tokens.mean(dim=-1).abs()
         ),
         "": itself,
     },
     mistakes={
-        "normed-over-the-image: one mean for a whole image: a token still moves when"
-        " another one changes": lambda n, d: nn.LayerNorm([n, d]),
-        "normed-over-the-tokens: a mean for each channel, over the tokens: a"
-        " token still moves when another one changes, and is not centred"
-        " itself": lambda n, d: lambda x: F.layer_norm(x.mT, [n]).mT,
-        "normed-over-the-batch: the mean runs over several images: they would hear each"
-        " other": lambda n, d: nn.BatchNorm1d(n),
-        "spread-of-a-sample: off by up to {off:.2f}: `std` divides by d - 1 unless told"
-        " otherwise, a norm by d": lambda n, d: (
+        "normed-over-the-image: the norm takes one mean for a whole image: a token"
+        " still moves when a different one changes": lambda n, d: nn.LayerNorm([n, d]),
+        "normed-over-the-tokens: the norm takes a mean for each channel, over the"
+        " tokens: a token still moves when a different one changes, and its own mean is"
+        " not 0": lambda n, d: lambda x: F.layer_norm(x.mT, [n]).mT,
+        "normed-over-the-batch: the mean runs over several images: they would affect"
+        " each other": lambda n, d: nn.BatchNorm1d(n),
+        "spread-of-a-sample: off by up to {off:.2f}: `std` divides by d - 1 by default,"
+        " a norm by d": lambda n, d: (
             lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)
         ),
     },
@@ -703,23 +706,23 @@ patient(
     readings={
         "keep_prob=0.8, and {got:.2f} were kept": lambda both: share(both[0]),
         "drops-in-eval": lambda both: share(both[1]),
-        f"{MEANS}: both should be 1, eval as the identity": (
+        f"{MEANS}: both should be 1, and eval should change nothing": (
             lambda both: [x.mean().item() for x in both]
         ),
     },
     mistakes={
         "keep-taken-for-drop: keep_prob=0.8, and {got:.2f} were kept"
-        " in training: what does the function think that its number"
-        " means?": lambda x, keep, on: F.dropout(x, keep),
+        " in training: which probability does torch's function"
+        " expect?": lambda x, keep, on: F.dropout(x, keep),
         "drops-in-eval: in eval {got:.2f} are kept, not all": (
             lambda x, keep, on: F.dropout(x, 1 - keep)
         ),
-        f"shrunk-in-eval: {MEANS}: torch has already made up for the loss, and eval"
-        " does it again": (
+        f"shrunk-in-eval: {MEANS}: torch has already made up for the loss in training,"
+        " and eval does it once more": (
             lambda x, keep, on: F.dropout(x, 1 - keep) if on else keep * x
         ),
-        f"survivors-not-enlarged: {MEANS}: nobody has made up for the dropped"
-        " ones": lambda x, keep, on: F.dropout(x, 1 - keep) * keep if on else x,
+        f"survivors-not-enlarged: {MEANS}: nothing makes up for the dropped"
+        " numbers": lambda x, keep, on: F.dropout(x, 1 - keep) * keep if on else x,
     },
     atol=0.02,
 )
@@ -734,7 +737,7 @@ def alive(x, p):
 
 
 def factors(answer) -> Tensor:
-    """By what the numbers of 400 branches are multiplied."""
+    """The factors by which the numbers of 400 branches are multiplied."""
     return answer(draw(400, 2, 3), 0.25) / draw(400, 2, 3)
 
 
@@ -752,15 +755,15 @@ patient(
         ),
     },
     mistakes={
-        "nothing-by-nothing: with drop_prob=1 nan comes out: 0 survivors are divided by"
-        " their chance": lambda x, p: x / (1 - p) * alive(x, p),
-        "nan-painted-over: with drop_prob=1 zeros come out, and the"
-        " gradient is nan: the division by 0 is still there, painted"
-        " over": lambda x, p: (x / (1 - p) * alive(x, p)).nan_to_num(),
-        "survivors-not-divided: survivors of drop_prob=0.25 come back as they were, so"
-        " the mean falls to 0.75": lambda x, p: x * alive(x, p),
-        "drops-single-numbers: parts of a branch are dropped: one draw for each image,"
-        " not for each number": F.dropout,
+        "nothing-by-nothing: drop_prob=1 gives nan: the survivors are divided by their"
+        " chance, and that is 0": lambda x, p: x / (1 - p) * alive(x, p),
+        "nan-painted-over: drop_prob=1 gives zeros, but the gradient"
+        " is nan: the division by 0 is still there, only hidden in the"
+        " output": lambda x, p: (x / (1 - p) * alive(x, p)).nan_to_num(),
+        "survivors-not-divided: with drop_prob=0.25 the survivors are unchanged, so the"
+        " mean falls to 0.75": lambda x, p: x * alive(x, p),
+        "drops-single-numbers: single numbers of a branch are dropped: one draw decides"
+        " for a whole image": F.dropout,
     },
 )
 
@@ -783,16 +786,16 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), *parts(2)),
     other=lambda f: f(draw(2, 5, 6), *parts(3)),
     mistakes={
-        "last-norm-left-out: the head still gets the sum of all blocks as it is: `norm`"
-        " is not used": lambda x, b, n, h: h(b[1](b[0](x))[:, 0]),
-        "normed-before-the-blocks: the norm stands before the blocks: what they add is"
-        " not normed": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
-        "normed-in-every-block: the norm stands behind every block: the sum itself must"
-        " stay untouched until the end": (
+        "last-norm-left-out: the head still receives the sum of all blocks without a"
+        " norm: `norm` is not used": lambda x, b, n, h: h(b[1](b[0](x))[:, 0]),
+        "normed-before-the-blocks: the norm comes before the blocks, so what they add"
+        " is not normed": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
+        "normed-in-every-block: the norm comes after every block: the sum itself must"
+        " stay unchanged until the end": (
             lambda x, b, n, h: h(n(b[1](n(b[0](x))))[:, 0])
         ),
         "another-token-read: the norm is in place, but these are not the scores of the"
-        " class token, which stands first": answers(
+        " class token, which is token 0": answers(
             classify(lambda x: x[:, 1]),
             classify(lambda x: x.mean(dim=1)),
         ),
@@ -818,12 +821,12 @@ patient(
     },
     other=lambda f: f(draw(1, 1, 4), draw(2, 3, 4, seed=1)),
     mistakes={
-        "token-cut-off: now the token does starve: no gradient reaches it at"
+        "token-cut-off: now the token really starves: no gradient reaches it at"
         " all": lambda token, x: prepend(token.detach(), x),
         "gradient-shared-out: the gradient is a third of the sum over its three copies:"
-        " who has divided?": lambda token, x: prepend(token / len(x), x),
-        "token-behind: the class token stands last: index 0 is what the head"
-        " reads": lambda token, x: prepend(token, x).roll(-1, dims=1),
+        " which step divides?": lambda token, x: prepend(token / len(x), x),
+        "token-behind: the class token comes last, but the head reads index"
+        " 0": lambda token, x: prepend(token, x).roll(-1, dims=1),
     },
 )
 
@@ -842,7 +845,7 @@ def passes(answer) -> list[Tensor]:
 
 
 def dropped(answer) -> Tensor:
-    """The share and the size of what is left of ones, to one digit."""
+    """The share of ones that survives, and their new size, to one digit."""
     ones = answer(nn.Identity(), 0.2).train()(torch.ones(5_000, 10))
     return torch.stack([(ones != 0).float().mean(), ones.max()]).round(decimals=1)
 
@@ -859,11 +862,11 @@ patient(
     },
     other=dropped,
     mistakes={
-        "function-not-told: two passes in eval still differ: the dropout has not been"
-        " told the mode": lambda head, drop: nn.Sequential(NotTold(drop), head),
-        "off-for-ever: calm in eval, but in training nothing is dropped"
-        " either": lambda head, drop: nn.Sequential(head),
-        "drops-the-scores: in training whole class scores are 0: drop channels instead,"
+        "function-not-told: two passes in eval still differ: the dropout does not know"
+        " the mode": lambda head, drop: nn.Sequential(NotTold(drop), head),
+        "off-for-ever: two passes in eval agree, but in training nothing is"
+        " dropped either": lambda head, drop: nn.Sequential(head),
+        "drops-the-scores: in training some class scores are 0: drop channels instead,"
         " before the head": lambda head, p: nn.Sequential(head, nn.Dropout(p)),
     },
 )
@@ -891,15 +894,15 @@ patient(
         ),
     },
     mistakes={
-        "eval-taken-for-frozen: all 6 parameters still learn, and move with the next"
-        " step": lambda backbone: backbone.eval(),
+        "eval-taken-for-frozen: all 6 parameters still learn, and the next step will"
+        " move them": lambda backbone: backbone.eval(),
         "inner-layers-forgotten: some are frozen, but {got} still learn": lambda net: (
             net[3].requires_grad_(False) and net
         ),
-        "dropout-frozen-too: the weights rest, and dropout has gone silent with them:"
-        " it was to go on": lambda net: net.eval().requires_grad_(False),
-        "all-of-it-in-training: the weights rest, but a dropout that was in eval mode"
-        " drops now: it was to go on as before": (
+        "dropout-frozen-too: the weights no longer learn, and dropout is off as well:"
+        " it should work as before": lambda net: net.eval().requires_grad_(False),
+        "all-of-it-in-training: the weights no longer learn, but a dropout that was in"
+        " eval mode drops now: each should keep its mode": (
             lambda net: net.train().requires_grad_(False)
         ),
     },
@@ -912,22 +915,24 @@ patient(
     trial=lambda f: f(draw(6, 4).requires_grad_(), 3 * draw(6, 4, seed=1), 2.0),
     other=lambda f: f(draw(5, 3), draw(5, 3, seed=1), 4.0),
     readings={
-        "the definition gives {right:.3f}, you {got:.3f}": itself,
+        "the definition gives {right:.3f}, yours {got:.3f}": itself,
         "the student gets no gradient": lambda loss: loss.requires_grad,
     },
     mistakes={
-        "teacher-meets-itself: still 0 for a stranger: the student is nowhere in"
-        " it": lambda s, t, tau: soft_distillation(t, t, tau),
-        "student-meets-itself: still 0 for a stranger: the teacher is nowhere in"
-        " it": lambda s, t, tau: soft_distillation(s, s, tau),
-        "guess-and-truth-swapped: this is KL(student || teacher): who is the truth"
-        " here, and who is the guess?": lambda s, t, tau: soft_distillation(t, s, tau),
+        "teacher-meets-itself: still 0 for a student with random scores: where is the"
+        " student used?": lambda s, t, tau: soft_distillation(t, t, tau),
+        "student-meets-itself: still 0 for a student with random scores: where is the"
+        " teacher used?": lambda s, t, tau: soft_distillation(s, s, tau),
+        "guess-and-truth-swapped: this is KL(student || teacher): which of the two"
+        " is the target, and which is the guess?": lambda s, t, tau: soft_distillation(
+            t, s, tau
+        ),
     },
 )
 
 
 class Distiller(nn.Module):
-    """What exercise 12.24 asks about, with parts inside parts."""
+    """The distiller of exercise 12.24, with parts inside parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -964,14 +969,12 @@ patient(
     trial=trained,
     readings={
         "teacher-learns-too": lambda names: "teacher" in names[0],
-        "in no optimizer: {got}. Who would move what is left out?": (
-            lambda names: names[1]
-        ),
+        "in no optimizer: {got}. What would move these?": (lambda names: names[1]),
         "a parameter is in the list twice, and would be moved twice": itself,
     },
     mistakes={
-        "teacher-learns-too: the teacher is in the optimizer, and would learn from its"
-        " student": to_train(""),
+        "teacher-learns-too: the teacher is in the optimizer, so it would learn from"
+        " its student": to_train(""),
     },
 )
 
@@ -986,7 +989,7 @@ def windows(side, kernel, stride, padding):
 
 
 def counted(answer) -> tuple[list[int], list[int]]:
-    """The sides that are counted otherwise than by unfold, and all the counts."""
+    """The sides where the count differs from unfold's, and all the counts."""
     counts = [answer(*split) for split in SPLITS]
     pairs = zip(SPLITS, counts, strict=True)
     return sorted({split[0] for split, n in pairs if n != windows(*split)}), counts
@@ -998,13 +1001,13 @@ patient(
     right=windows,
     trial=counted,
     mistakes={
-        f"rounded-up: {SIDES}: where the division leaves nothing, rounding up adds"
+        f"rounded-up: {SIDES}: where the division leaves no remainder, rounding up adds"
         " nothing": lambda s, k, t, p: -((k - s - 2 * p) // t),
-        f"rounded-up-and-one: {SIDES}: where the division leaves a rest, half a window"
-        " is counted as one": lambda s, k, t, p: 1 - (k - s - 2 * p) // t,
+        f"rounded-up-and-one: {SIDES}: where the division leaves a remainder, part of a"
+        " window is counted as one": lambda s, k, t, p: 1 - (k - s - 2 * p) // t,
         f"first-window-forgotten: {SIDES}, one too few everywhere: the first window"
         " needs no step": lambda s, k, t, p: (s + 2 * p - k) // t,
-        f"padding-on-one-side: {SIDES}: the padding stands on both"
+        f"padding-on-one-side: {SIDES}: the padding is added on both"
         " sides": lambda s, k, t, p: windows(s + p, k, t, 0),
         f"padding-forgotten: {SIDES}: the padding is not counted": (
             lambda s, k, t, p: windows(s, k, t, 0)
@@ -1030,12 +1033,14 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), linear(6, 12), draw(3, 4, seed=1)),
     other=lambda f: f(draw(1, 3, 4), linear(4, 24), draw(5, 8, seed=1)),
     mistakes={
-        "queries-read-first: the first part is still taken for the queries: how is the"
+        "queries-read-first: the first part is still taken for the queries: what is the"
         " matrix called?": perform(0, 1, 2),
         "values-read-first: the first part is mixed, as if it were the values: which"
-        " letter stands last?": answers(perform(1, 2, 0), perform(2, 1, 0)),
+        " letter of the name comes last?": answers(perform(1, 2, 0), perform(2, 1, 0)),
         "values-in-the-middle: the second part is mixed, as if it were the values:"
-        " which letter stands last?": answers(perform(0, 2, 1), perform(2, 0, 1)),
+        " which letter of the name comes last?": answers(
+            perform(0, 2, 1), perform(2, 0, 1)
+        ),
     },
     otherwise="not the linear attention of these queries, keys and values",
     atol=1e-5,
@@ -1047,7 +1052,7 @@ def fold(windows, side):
 
 
 def lay_back(divide):
-    """What is made of the sums, and of the number of windows over each pixel."""
+    """Lay back by a function of the sums and of the windows over each pixel."""
     return lambda windows, side: divide(
         fold(windows, side), fold(torch.ones_like(windows), side)
     )
@@ -1058,19 +1063,19 @@ def brightness(answer, channels=3, side=16) -> Tensor:
     return answer(F.unfold(image, 7, stride=4, padding=2).mT, side) / image
 
 
-TIMES = "a pixel comes back {low:.2f} to {high:.2f} times as bright"
+TIMES = "a pixel is {low:.2f} to {high:.2f} times as bright as before"
 patient(
     "12.27",
     right=lay_back(lambda total, times: total / times),
     trial=brightness,
     other=lambda f: brightness(f, channels=1, side=20),
     mistakes={
-        f"overlaps-added: {TIMES}: what several windows bring is still added"
+        f"overlaps-added: {TIMES}: what several windows contain is still added"
         " up": lay_back(lambda total, times: total),
         f"windows-averaged: {TIMES}: 49 is the number of pixels in a window, not of"
         " windows over a pixel": lay_back(lambda total, times: total / 49),
-        f"one-factor-for-all: {TIMES}: the fence is still there. Is the number of"
-        " windows the same for all?": answers(
+        f"one-factor-for-all: {TIMES}: the dark lines are still there. Is the number"
+        " of windows the same for all pixels?": answers(
             lay_back(lambda total, times: total / 4),
             lay_back(lambda total, times: total / times.mean()),
             lay_back(lambda total, times: total / times**2),

@@ -7,7 +7,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import AXIS_COLORS, BLUE, ORANGE, describe, draw_image, figure
+from . import (
+    AXIS_COLORS,
+    BLUE,
+    ORANGE,
+    VERMILION,
+    describe,
+    draw_image,
+    figure,
+    tiles,
+)
 
 
 def tokens_as_windows(image: Tensor, tokens: Tensor) -> Figure:
@@ -177,12 +186,85 @@ def gradient_errors(errors: Mapping[tuple[bool, str], float]) -> Figure:
     )
 
 
-def steps(sides: Sequence[int], counts: Mapping[str, list], xlabel: str) -> Figure:
-    """Whole numbers against the side of a picture, one staircase for each name."""
+def similarity_by_depth(lines: Mapping[str, Tensor]) -> Figure:
+    """How similar tokens are after 0, 1, 2, ... blocks, one curve for each name."""
+    return describe(
+        curves(lines, "blocks passed", "mean cosine"),
+        "Mean cosine of two tokens of a photograph against the number of blocks "
+        f"passed. {first_and_last(lines)}",
+    )
+
+
+def losses_of_students(lines: Mapping[str, Tensor]) -> Figure:
+    """Losses on the way from the teacher's scores to random ones, one curve a name."""
+    way = "tenths of the way from the teacher's scores to random ones"
+    lowest = min(-1.0, *(values.min().item() for values in lines.values()))
+    highest = max(3.0, *(values.max().item() for values in lines.values()))
+    return describe(
+        curves(lines, way, "loss", ylim=(1.1 * lowest, 1.1 * highest)),
+        f"Distillation loss of students against the {way}. {first_and_last(lines)}",
+    )
+
+
+def first_and_last(lines: Mapping[str, Tensor]) -> str:
+    """A sentence on each curve: where it begins and ends, and whether it turns."""
+    said = []
+    for name, values in lines.items():
+        steps = values.detach().diff()
+        level = (steps > -0.005).all(), (steps < 0.005).all()
+        ways = {(1, 1): "flat", (1, 0): "never falling", (0, 1): "never rising"}
+        way = ways.get(tuple(map(int, level)), "up and down")
+        ends = (f"{abs(round(values[i].item(), 2)):.2f}" for i in (0, -1))
+        said.append(f"The curve '{name}' goes from {' to '.join(ends)}, {way}.")
+    return " ".join(said)
+
+
+def normed(images: Sequence[Tensor], titles: Sequence[str], patch_size: int) -> Figure:
+    """One image `c h w` before and after norms, made of patches that were tokens."""
+    levels = [
+        F.avg_pool2d(image.detach(), patch_size).mean(dim=0).std() for image in images
+    ]
+    said = "; ".join(f"{n}: {x:.2f}" for n, x in zip(titles, levels, strict=True))
+    return describe(
+        tiles(images, titles, 3, 2.7),
+        f"One photograph of a flower, {len(images)} times. How much its patches differ "
+        f"in brightness, as a standard deviation: {said}.",
+    )
+
+
+def laid_back(photo: Tensor, back: Tensor) -> Figure:
+    """A photograph `c h w`, and the sum of its windows, scaled to at most 1."""
+    back = (back / back.max()).detach()
+    ratio = back / photo.masked_fill(photo < 0.1, float("nan"))
+    rows, columns = (
+        (line < 0.9 * line.nanmedian()).sum().item()
+        for line in (
+            ratio.transpose(0, dim).flatten(1).nanmedian(1).values for dim in (1, 2)
+        )
+    )
+    return describe(
+        tiles([photo, back], ["the photograph", "laid back"], 2, 2.7),
+        "Left: a photograph of a flower. Right: the picture made of its windows, "
+        f"scaled to the same brightest pixel; {rows} of its {photo.shape[1]} rows and "
+        f"{columns} of its {photo.shape[2]} columns are darker than the typical one.",
+    )
+
+
+def steps(sides: Sequence[int], counts: Mapping[str, list]) -> Figure:
+    """Windows along a side of a picture, one staircase for each of two names."""
     fig, (ax,) = figure(height=2.9)
-    styles = {"color": BLUE, "marker": "o"}, {"color": ORANGE, "marker": "x", "ms": 9}
+    styles = {"color": BLUE, "marker": "o"}, {"color": VERMILION, "marker": "x"}
     for (name, numbers), style in zip(counts.items(), styles, strict=True):
         ax.plot(list(sides), numbers, drawstyle="steps-mid", label=name, mew=2, **style)
-    ax.set(xlabel=xlabel, ylabel="windows", xticks=list(sides)[1::4])
+    ax.set(xlabel="side in pixels", ylabel="windows", xticks=list(sides)[1::4])
     ax.legend(frameon=False, loc="upper left")
-    return fig
+    (one, ours), (other, theirs) = counts.items()
+    pairs = zip(sides, ours, theirs, strict=True)
+    apart = [str(side) for side, n, m in pairs if n != m]
+    where = f"differ at {', '.join(apart)}" if apart else "are equal everywhere"
+    return describe(
+        fig,
+        f"Number of windows against the side of the picture, {sides[0]} to {sides[-1]} "
+        f"pixels: a staircase '{one}' from {ours[0]} to {ours[-1]}, and a staircase "
+        f"'{other}' from {theirs[0]} to {theirs[-1]}. They {where}.",
+    )
