@@ -293,7 +293,7 @@ _STEPS = wrap("rearrange"), wrap("check_images"), wrap("check_shape")
 
 
 class TokensToToken(nn.Module):
-    """Make tokens of pixels in overlapping steps, `b c h w -> b (gh gw) d`.
+    """Turn pixels into tokens in overlapping steps, `b c h w -> b (gh gw) d`.
 
     After each split but the last, a token layer mixes the windows, and its tokens are
     laid out as an image again. The sides may have any length that the splits can cut;
@@ -310,9 +310,9 @@ class TokensToToken(nn.Module):
         norm_eps: What the norms of the token layers add to the variance.
 
     Raises:
-        ValueError: For any other value of `tokens`; if there is no split; if a width or
-            size is not a positive integer, or a split not a split (`as_split`); if
-            `drop` or `norm_eps` is not between 0 and 1; for images of other sizes.
+        ValueError: For any other value of `tokens`; if there is no split, or one that
+            `as_split` refuses; if a width or size is not a positive integer; if `drop`
+            or `norm_eps` is not between 0 and 1; for images of a different size.
         TypeError: If the images are not a tensor of floating-point numbers.
     """
 
