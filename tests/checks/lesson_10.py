@@ -32,7 +32,7 @@ def by_kernels(x, split):
     return F.conv2d(x, kernels, stride=stride, padding=padding).flatten(2).mT
 
 
-# 10.4 Where does the path around start?
+# 10.4 Where does the residual connection start?
 
 
 class ByHand(TokenAttention):
