@@ -174,7 +174,18 @@ def parser() -> argparse.ArgumentParser:
     )
     command = of_workbook("catch-up", "begin a later lesson without the ones before")
     command.add_argument("lesson", type=int, metavar="N")
-    of_workbook("progress", "which exercises have passed, and what comes next")
+    command = of_workbook(
+        "progress", "show which exercises have passed, and what comes next"
+    )
+    command.add_argument(
+        "--share",
+        action="store_true",
+        help="also write a small file for your instructor: what passed and what was "
+        "refused, without your code; nothing is sent",
+    )
+    command.add_argument(
+        "--name", default="", help="put a name into that file (default: none)"
+    )
     command = of_workbook(
         "reset", "empty exercises again, and keep a copy of your work"
     )
@@ -197,6 +208,24 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--no-browser", action="store_true", help="only write the page and name it"
     )
+    about = "show how far a room is, from the files that its learners share"
+    command = commands.add_parser("report", help=about, description=about)
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=place,
+        metavar="FILE",
+        help="what course-vit progress --share wrote, or a folder with such files",
+    )
+    command.add_argument(
+        "--output",
+        type=folder,
+        default=folder("report"),
+        metavar="FOLDER",
+        help="where to write report.html and report.csv (default: report/ in this "
+        "folder)",
+    )
+    command.set_defaults(run=run_report)
     for command in commands.choices.values():
         if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
@@ -303,6 +332,14 @@ def run_lab(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_report(options: argparse.Namespace) -> int:
+    with ending_at_once():
+        from .report import report
+
+    print("\n".join(report(options.files, options.output)))
+    return 0
+
+
 def run_workbook(options: argparse.Namespace) -> int:
     well = True
     if options.command == "reset" and not re.fullmatch(
@@ -317,6 +354,10 @@ def run_workbook(options: argparse.Namespace) -> int:
             said = workbook.catch_up(options.lesson)
         case "progress":
             said = workbook.progress()
+            if options.share:
+                from .report import share
+
+                said += share(workbook, options.name)
         case "reset":
             said = workbook.reset(options.exercises)
         case "check":
