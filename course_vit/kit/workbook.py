@@ -44,6 +44,7 @@ from .storage import (
     write,
 )
 from .transplant import CannotMove, Sources, source_for, transplant
+from .tutor import instructions
 
 __all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
@@ -212,6 +213,7 @@ class Workbook:
         from .forms import make_form
 
         wanted, broken = self.modules(), []
+        wanted["AGENTS.md"] = instructions().encode()
         for path in sorted((COURSE / "notebooks" / "figures").glob("*")):
             wanted[f"figures/{path.name}"] = path.read_bytes()
         for path in lessons(COURSE):
