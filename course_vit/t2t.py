@@ -435,7 +435,7 @@ class T2TViT(Backbone):
         return self.head(self.forward_features(images)[:, 0])
 
 
-# --- 10.12 The published sizes ---
+# --- 10.10 The published sizes ---
 
 _COLUMNS = ("tokens", "embed_dim", "depth", "num_heads", "mlp_ratio")
 T2T_SIZES: dict[str, dict[str, str | int | float]] = {

@@ -10,11 +10,20 @@ from course_vit.deit import NO_LABEL
 from course_vit.kit import results
 from course_vit.kit.data import digit_images, load_data
 from course_vit.kit.results import __main__ as command
-from course_vit.kit.results import lesson_07, lesson_10, small_cnn, stored, stored_model
+from course_vit.kit.results import (
+    by_images,
+    lead,
+    lesson_07,
+    lesson_10,
+    small_cnn,
+    stored,
+    stored_model,
+)
 from course_vit.kit.results.__main__ import RUNS
 from course_vit.kit.results.lesson_07 import vit
 from course_vit.kit.results.lesson_10 import ROWS, TASKS, few_digits, learn
 from course_vit.training import evaluate
+from course_vit.vision_transformer import VisionTransformer
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -25,6 +34,49 @@ def test_a_stored_run_has_a_result_for_every_training(name):
     table = stored(name)
     assert {row: len(cell["accuracy"]) for row, cell in table.items()} == rows
     assert all(0 <= a <= 100 for cell in table.values() for a in cell["accuracy"])
+
+
+def table(name):
+    """The accuracies of a stored run: row, number of images, seeds."""
+    return {row: by_images(found) for row, found in stored(name).items()}
+
+
+def test_what_lesson_14_says_of_depth_holds_for_what_is_stored():
+    mean = {row: sum(it["accuracy"]) / 5 for row, it in stored("deep_narrow").items()}
+    assert min(mean["3"], mean["12"]) > mean["1"] + 1
+    assert abs(mean["3"] - mean["12"]) < 1
+
+
+def test_what_lesson_14_says_of_the_digits_holds_for_what_is_stored():
+    few = table("few_images")
+    leads = {
+        name: [lead(scores, few["ViT"][n]) for n, scores in few[name].items()]
+        for name in ("small CNN", "T2T", "DeiT, hard", "DeiT, soft")
+    }
+    assert all(mean > half for mean, half in leads["small CNN"])
+    assert all(mean > 0.5 for mean, _ in leads["T2T"])
+    assert [mean > half for mean, half in leads["T2T"]] == [False, True, True]
+    for taught in ("DeiT, hard", "DeiT, soft"):
+        assert all(abs(mean) < half for mean, half in leads[taught])
+
+
+def test_what_lesson_14_says_of_clutter_holds_for_what_is_stored():
+    clutter, patient = table("in_clutter"), table("longer_in_clutter")
+    for n, scores in clutter["T2T"].items():
+        assert scores.mean() > clutter["ViT"][n].mean() + 15
+        assert clutter["small CNN"][n].mean() > scores.mean()
+    for name in ("ViT", "DeiT, soft"):
+        assert all(scores.mean() < 16 for scores in clutter[name].values())
+    assert 18 < patient["ViT"][16_000].mean() < 35
+    assert patient["T2T"][16_000].min() > patient["ViT"][16_000].max() + 40
+
+
+def test_three_shapes_of_lesson_14_weigh_the_same():
+    shapes = [{}, lesson_10.SHALLOW, lesson_10.DEEP]
+    for shape in shapes:
+        with torch.device("meta"):
+            model = VisionTransformer(8, 2, **lesson_10.SIZES | shape)
+        assert abs(sum(p.numel() for p in model.parameters()) / 104_000 - 1) < 0.03
 
 
 def test_stored_files_are_small():

@@ -1,4 +1,4 @@
-"""Figures of lesson 10: overlapping windows, attention's cost, the comparison."""
+"""Figures of lesson 10: overlapping windows, attention's cost, what tokens hold."""
 
 from collections.abc import Mapping, Sequence
 
@@ -140,24 +140,4 @@ def edges_left(curves: Mapping[str, Mapping[str, float]]) -> Figure:
         ax.set(title=name, ylim=(0, 1.05), xlim=(-0.3, len(stages) - 0.7))
         ax.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("share of the edges")
-    return fig
-
-
-def by_number(
-    rows: Mapping[str, Mapping[int, Tensor]], label: str, width: float = 8
-) -> Figure:
-    """Accuracy against training images: every seed, and a line through the means."""
-    fig, (ax,) = figure(width=width, height=3.8)
-    for (name, runs), (color, mark) in zip(rows.items(), MARKS, strict=False):
-        means = [values.mean() for values in runs.values()]
-        ax.semilogx(list(runs), means, color=color, marker=mark, label=name, lw=2)
-        for number, values in runs.items():
-            places = [number] * len(values)
-            ax.plot(places, values, mark, color=color, ms=4, alpha=0.5, ls="none")
-    numbers = list(next(iter(rows.values())))
-    ax.set_xticks(numbers, [f"{number:,}" for number in numbers])
-    ax.minorticks_off()
-    ax.set(xlabel="training images", ylabel=label)
-    ax.grid(axis="y", alpha=0.3)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
