@@ -20,6 +20,7 @@ from statistics import median, median_low
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import CourseError
 from .checks import EXERCISES, judge_of
@@ -257,7 +258,7 @@ def picture(rows: Sequence[Row], size: int) -> Figure:
     )
     ax.set(xlim=(0, size), xlabel=f"learners (of {size})")
     ax.invert_yaxis()
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside upper right", ncols=2)
     counts = ", ".join(f"{row.exercise}: {row.passed} and {row.stuck}" for row in rows)
     return describe(
