@@ -226,6 +226,30 @@ def parser() -> argparse.ArgumentParser:
         "folder)",
     )
     command.set_defaults(run=run_report)
+
+    about = "collect the course and its packages for a room without a network"
+    command = commands.add_parser("bundle", help=about, description=about)
+    command.add_argument("folder", type=folder, metavar="FOLDER")
+    command.add_argument(
+        "--os",
+        dest="system",
+        choices=("linux", "macos", "windows"),
+        required=True,
+        help="what the room has (linux and windows on x86-64, macos on arm64)",
+    )
+    command.add_argument(
+        "--python", type=python_version, required=True, metavar="3.N", help="its Python"
+    )
+    command.add_argument(
+        "--index",
+        default="",
+        metavar="URL",
+        help="also take packages from this index, such as torch without CUDA",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say how much there is, fetch nothing"
+    )
+    command.set_defaults(run=run_bundle)
     for command in commands.choices.values():
         if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
@@ -253,6 +277,13 @@ def positive(text: str) -> int:
             f"must be a whole number from 1 up, got {text!r}"
         )
     return int(text)
+
+
+def python_version(text: str) -> str:
+    """A version of Python such as 3.12, for argparse."""
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"must be such as 3.12, got {text!r}")
+    return text
 
 
 def folder(text: str) -> Path:
@@ -337,6 +368,21 @@ def run_report(options: argparse.Namespace) -> int:
         from .report import report
 
     print("\n".join(report(options.files, options.output)))
+    return 0
+
+
+def run_bundle(options: argparse.Namespace) -> int:
+    from .bundle import bundle
+
+    said = bundle(
+        options.folder,
+        options.system,
+        options.python,
+        options.index,
+        fetch=not options.dry_run,
+    )
+    for line in said:
+        print(line, flush=True)
     return 0
 
 
