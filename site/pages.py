@@ -93,6 +93,7 @@ KINDS = {
     "predict": "predict",
     "choose": "choose",
     "order": "put in order",
+    "test": "write a test",
 }
 
 

@@ -27,7 +27,7 @@ LISTED = [
 ]
 RIGHT = {n: answers for lesson in LISTED for n, answers in lesson.RIGHT.items()}
 WRONG = {n: answers for lesson in LISTED for n, answers in lesson.WRONG.items()}
-WRITTEN = ("implement", "faded", "fix")
+WRITTEN = ("implement", "faded", "fix", "test")
 
 
 def stub(*_, **__):

@@ -1,15 +1,18 @@
 """The three forms of a lesson: nothing leaks, nothing else changes."""
 
 import ast
+import json
 from itertools import takewhile
 
 import nbformat
 import pytest
 from house import NOTEBOOKS
 
+from course_vit.kit.checks import EXERCISES
 from course_vit.kit.exercises import mark
 from course_vit.kit.forms import FORMS, leave_blank, make_form
 from course_vit.kit.source import defined_names, missing_names
+from course_vit.kit.tutor import instructions
 
 each_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -56,6 +59,21 @@ def leaks(secret, form):
 def test_no_line_of_a_solution_is_in_the_learners_form(path):
     lesson = nbformat.read(path, as_version=4)
     assert leaks(secrets(lesson), make_form(lesson)) == {}
+
+
+@each_lesson
+def test_neither_metadata_nor_the_words_to_an_assistant_hold_a_solution(path):
+    lesson = nbformat.read(path, as_version=4)
+    marks = [cell.metadata for cell in make_form(lesson).cells]
+    said = instructions() + json.dumps(marks, ensure_ascii=False)
+    secret = set().union(*secrets(lesson).values())
+    assert secret
+    assert [line for line in secret if len(line) > 8 and line in said] == []
+
+
+def test_an_assistant_is_told_where_each_exercise_is_explained():
+    for number, it in EXERCISES.items():
+        assert f"| {number} | {it.title} | {it.section} |" in instructions()
 
 
 @each_lesson

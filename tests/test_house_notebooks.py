@@ -13,7 +13,7 @@ from house import NOTEBOOKS, lines_that_count, minutes, stated_minutes
 from course_vit.kit.checks import EXERCISES
 from course_vit.kit.forms import leave_blank
 
-KINDS = {"implement", "faded", "predict", "choose", "order", "fix"}
+KINDS = {"implement", "faded", "predict", "choose", "order", "fix", "test"}
 RERUN = "run it from the top: make notebooks"
 
 

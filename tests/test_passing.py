@@ -211,10 +211,8 @@ def test_a_program_is_told_that_a_blank_is_open(mine):
 
 def test_a_refusal_is_counted_and_an_open_blank_is_not(mine, run, monkeypatch):
     counted = []
-    monkeypatch.setattr(
-        Workbook, "refused", lambda self, number: counted.append(number)
-    )
+    monkeypatch.setattr(Workbook, "refused", lambda self, *said: counted.append(said))
     for code in ("check('3.3', ...)", "check('3.1', lambda x: x)"):
         with suppress(workbook.NotYet):
             run(code)
-    assert counted == ["3.1"]
+    assert counted == [("3.1", "values-mixed-already")]

@@ -162,7 +162,14 @@ BROKEN = {
         '{"3.1": {"module": "exercises", "own": {"look": "glance = 1"}}}',
         '{"a": "\\ud800"' + " " * storage.LARGEST,
     ],
-    ".course-vit.json": ["{", "[]", '{"refused": {"3.1": "a"}}', '{"begin": []}'],
+    ".course-vit.json": [
+        "{",
+        "[]",
+        '{"refused": {"3.1": "a"}}',
+        '{"refused": {"3.1": {"a": "b"}}}',
+        '{"made": {"a": 1}}',
+        '{"begin": []}',
+    ],
 }
 
 
@@ -174,7 +181,7 @@ def test_what_cannot_be_read_is_named_and_left_alone(mine, capsys, name, broken)
     for command in (["progress"], ["start"], ["reset", "3.1"]):
         assert main([*command, str(mine.folder)]) == 1
         assert f"{mine.folder / name} cannot be read" in capsys.readouterr().err
-    mine.refused("3.1")  # and the hint is shown all the same
+    mine.refused("3.1", "")  # and the hint is shown all the same
     assert (mine.folder / name).read_text() == broken
 
 
@@ -587,12 +594,19 @@ def test_catching_up_begins_a_lesson_and_names_what_is_lent(mine, capsys):
 
 def test_what_was_refused_most_often_is_worth_repeating(mine):
     for number in ("2.1", "3.1", "5.1", "3.1", "5.1", "5.1", "4.1", "4.1"):
-        mine.refused(number)
+        mine.refused(number, "")
     *_, first, second, third, _ = mine.progress()
     where = f"worth repeating: section {EXERCISES['5.1'].section}"
     assert first == f"{where} (exercise 5.1 was refused 3 times)"
     assert "3.1 was refused 2 times" in second
     assert "4.1 was refused 2 times" in third
+
+
+def test_refusals_that_an_earlier_version_counted_still_count(mine):
+    mine.remember(refused={"3.1": 2})
+    mine.refused("3.1", "softmax-over-table")
+    assert mine.memory()["refused"] == {"3.1": {"": 2, "softmax-over-table": 1}}
+    assert "(exercise 3.1 was refused 3 times)" in "".join(mine.progress())
 
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):

@@ -174,7 +174,18 @@ def parser() -> argparse.ArgumentParser:
     )
     command = of_workbook("catch-up", "begin a later lesson without the ones before")
     command.add_argument("lesson", type=int, metavar="N")
-    of_workbook("progress", "which exercises have passed, and what comes next")
+    command = of_workbook(
+        "progress", "show which exercises have passed, and what comes next"
+    )
+    command.add_argument(
+        "--share",
+        action="store_true",
+        help="also write a small file for your instructor: what passed and what was "
+        "refused, without your code; nothing is sent",
+    )
+    command.add_argument(
+        "--name", default="", help="put a name into that file (default: none)"
+    )
     command = of_workbook(
         "reset", "empty exercises again, and keep a copy of your work"
     )
@@ -197,6 +208,48 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--no-browser", action="store_true", help="only write the page and name it"
     )
+    about = "show how far a room is, from the files that its learners share"
+    command = commands.add_parser("report", help=about, description=about)
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=place,
+        metavar="FILE",
+        help="what course-vit progress --share wrote, or a folder with such files",
+    )
+    command.add_argument(
+        "--output",
+        type=folder,
+        default=folder("report"),
+        metavar="FOLDER",
+        help="where to write report.html and report.csv (default: report/ in this "
+        "folder)",
+    )
+    command.set_defaults(run=run_report)
+
+    about = "collect the course and its packages for a room without a network"
+    command = commands.add_parser("bundle", help=about, description=about)
+    command.add_argument("folder", type=folder, metavar="FOLDER")
+    command.add_argument(
+        "--os",
+        dest="system",
+        choices=("linux", "macos", "windows"),
+        required=True,
+        help="what the room has (linux and windows on x86-64, macos on arm64)",
+    )
+    command.add_argument(
+        "--python", type=python_version, required=True, metavar="3.N", help="its Python"
+    )
+    command.add_argument(
+        "--index",
+        default="",
+        metavar="URL",
+        help="also take packages from this index, such as torch without CUDA",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say how much there is, fetch nothing"
+    )
+    command.set_defaults(run=run_bundle)
     for command in commands.choices.values():
         if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
@@ -224,6 +277,13 @@ def positive(text: str) -> int:
             f"must be a whole number from 1 up, got {text!r}"
         )
     return int(text)
+
+
+def python_version(text: str) -> str:
+    """A version of Python such as 3.12, for argparse."""
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"must be such as 3.12, got {text!r}")
+    return text
 
 
 def folder(text: str) -> Path:
@@ -303,6 +363,29 @@ def run_lab(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_report(options: argparse.Namespace) -> int:
+    with ending_at_once():
+        from .report import report
+
+    print("\n".join(report(options.files, options.output)))
+    return 0
+
+
+def run_bundle(options: argparse.Namespace) -> int:
+    from .bundle import bundle
+
+    said = bundle(
+        options.folder,
+        options.system,
+        options.python,
+        options.index,
+        fetch=not options.dry_run,
+    )
+    for line in said:
+        print(line, flush=True)
+    return 0
+
+
 def run_workbook(options: argparse.Namespace) -> int:
     well = True
     if options.command == "reset" and not re.fullmatch(
@@ -317,6 +400,10 @@ def run_workbook(options: argparse.Namespace) -> int:
             said = workbook.catch_up(options.lesson)
         case "progress":
             said = workbook.progress()
+            if options.share:
+                from .report import share
+
+                said += share(workbook, options.name)
         case "reset":
             said = workbook.reset(options.exercises)
         case "check":

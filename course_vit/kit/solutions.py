@@ -4,6 +4,7 @@ Printed from notebooks/: edit there, then `make export`.
 """
 
 import math
+from itertools import product
 from math import isqrt
 
 import torch
@@ -352,3 +353,80 @@ def paired_lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
     leads = ours - theirs
     standard_error = leads.std() / len(leads) ** 0.5
     return leads.mean().item(), 2.776 * standard_error.item()
+
+
+# Exercise 15.1
+def test_patchify(patchify) -> None:
+    """Every window of the images is the patch of its number, pixel by pixel."""
+    images = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)  # b c h w
+    patches = patchify(images, (2, 4))
+    assert patches.shape == (2, 4 * 3, 3 * 2 * 4)
+    for row, column in product(range(4), range(3)):
+        y, x = 2 * row, 4 * column
+        window = images[:, :, y : y + 2, x : x + 4]
+        assert torch.equal(patches[:, 3 * row + column], window.flatten(1))
+
+
+# Exercise 15.2
+def test_sinusoid(sinusoid_encoding) -> None:
+    """Every entry is the sine or cosine that the paper's formula gives."""
+    for num_positions, dim in ((50, 8), (9, 5)):
+        table = sinusoid_encoding(num_positions, dim)
+        assert table.shape == (num_positions, dim)
+        for position, column in product(range(num_positions), range(dim)):
+            angle = position / 10_000 ** ((column - column % 2) / dim)
+            wave = math.cos(angle) if column % 2 else math.sin(angle)
+            assert abs(table[position, column].item() - wave) < 1e-4
+
+
+# Exercise 15.3
+def test_attention_weights(attention_weights) -> None:
+    """Every row is what exponentials of its own scores give, also with a mask."""
+    q, k = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8)
+    some = torch.rand(4, 5) < 0.6
+    some[:, 0] = True
+    for mask in (None, some):
+        weights = attention_weights(q, k, mask)
+        assert weights.shape == (2, 3, 4, 5)
+        for b, h, i in product(range(2), range(3), range(4)):
+            row = (k[b, h] @ q[b, h, i] / 8**0.5).exp()
+            row = row if mask is None else row * mask[i]
+            assert torch.allclose(weights[b, h, i], row / row.sum(), atol=1e-5)
+
+
+# Exercise 15.4
+def test_heads(layer_class) -> None:
+    """The layer gives what a loop over its heads gives with the same weights."""
+    layer, x = layer_class(12, 3), torch.randn(2, 5, 12)
+    q, k, v = layer.qkv(x).chunk(3, dim=-1)
+    heads = []
+    for head in range(3):
+        own = slice(4 * head, 4 * head + 4)
+        scores = q[..., own] @ k[..., own].transpose(1, 2) / 4**0.5
+        heads.append(scores.softmax(dim=-1) @ v[..., own])
+    expected = layer.proj(torch.cat(heads, dim=-1))
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+# Exercise 15.5
+def test_drop_path(layer_class) -> None:
+    """Whole images in training, the right share, the same mean, anew each time."""
+    layer, x = layer_class(0.4), torch.ones(2000, 3, 2)
+    out = layer(x)
+    dropped = (out == 0).flatten(1).float().mean(dim=1)  # the share of each image
+    assert set(dropped.tolist()) == {0.0, 1.0}
+    assert abs(dropped.mean() - 0.4) < 0.06
+    assert abs(out.mean() - 1) < 0.1
+    assert not torch.equal(layer(x), out)
+    assert torch.equal(layer.eval()(x), x)
+
+
+# Exercise 15.6
+def test_distillation(loss) -> None:
+    """The number of the definition at two temperatures, with a way back."""
+    student, teacher = torch.randn(6, 4, requires_grad=True), 3 * torch.randn(6, 4)
+    for tau in (1.0, 3.0):
+        p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)
+        expected = (p * (p.log() - q.log())).sum(dim=-1).mean() * tau**2
+        assert torch.allclose(loss(student, teacher, tau), expected, rtol=1e-4)
+        assert loss(student, teacher, tau).requires_grad

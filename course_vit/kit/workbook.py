@@ -44,6 +44,7 @@ from .storage import (
     write,
 )
 from .transplant import CannotMove, Sources, source_for, transplant
+from .tutor import instructions
 
 __all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 
@@ -92,7 +93,7 @@ def check(exercise: str, answer: object) -> Verdict:
         said = checks.check(exercise, answer)
     except NotYet as seen:
         if workbook and seen.hint != EMPTY:
-            workbook.refused(exercise)
+            workbook.refused(exercise, seen.mistake or "")
         if workbook and seen.hint == EMPTY and in_a_notebook():
             return left_open(exercise)
         raise
@@ -212,6 +213,7 @@ class Workbook:
         from .forms import make_form
 
         wanted, broken = self.modules(), []
+        wanted["AGENTS.md"] = instructions().encode()
         for path in sorted((COURSE / "notebooks" / "figures").glob("*")):
             wanted[f"figures/{path.name}"] = path.read_bytes()
         for path in lessons(COURSE):
@@ -313,22 +315,25 @@ class Workbook:
         """What the course has to know of the workbook.
 
         Its `form`, the `version` of the course that last renewed it, the lesson to
-        `begin` with, how often each exercise was `refused`, and the digests of each
-        text that was `made` for a file.
+        `begin` with, how often each exercise was `refused` for which mistake, the
+        random `code` of a learner who shares progress, and the digests of each text
+        that was `made` for a file.
         """
-        empty = {"form": "blanks", "begin": 0, "refused": {}, "made": {}}
-        return empty | read_json(self.folder / MEMORY, validate_memory)
+        empty = {"form": "blanks", "begin": 0, "refused": {}, "code": "", "made": {}}
+        memory = empty | read_json(self.folder / MEMORY, validate_memory)
+        return memory | {"refused": by_mistake(memory["refused"])}
 
     def remember(self, **changes: Any) -> None:
         said = json.dumps(self.memory() | changes, indent=1)
         write(self.folder / MEMORY, f"{said}\n".encode())
 
-    def refused(self, exercise: str) -> None:
-        """Count that an answer was not right yet; a failure never hides the hint."""
+    def refused(self, exercise: str, mistake: str) -> None:
+        """Count an answer that is not right yet; a failure never hides the hint."""
         with suppress(WorkbookError), locked(self.folder):
-            counts = self.memory()["refused"]
-            counts[exercise] = counts.get(exercise, 0) + 1
-            self.remember(refused=counts)
+            refused = self.memory()["refused"]
+            counts = refused.setdefault(exercise, {})
+            counts[mistake] = counts.get(mistake, 0) + 1
+            self.remember(refused=refused)
 
     def take(self, exercise: str, answer: object) -> str:
         """Note a right answer, and put it into my_vit; says what became of it.
@@ -382,7 +387,11 @@ class Workbook:
             open_ = f"open: {' '.join(rest)} ({minutes} min)" if rest else "all passed"
             done = f"{len(asked) - len(rest)} of {len(asked)}"
             lines.append(f"{path.stem:24} {done:>8}  {open_}")
-        refused = {n: c for n, c in memory["refused"].items() if n in EXERCISES}
+        refused = {
+            number: sum(counts.values())
+            for number, counts in memory["refused"].items()
+            if number in EXERCISES
+        }
         for n in sorted(refused, key=refused.__getitem__, reverse=True)[:3]:
             times = "once" if refused[n] == 1 else f"{refused[n]} times"
             where = f"section {EXERCISES[n].section}"
@@ -499,16 +508,32 @@ def validate_notes(notes: Any) -> None:
 
 def validate_memory(memory: Any) -> None:
     """Raise ValueError for what `Workbook.memory` cannot be."""
-    kinds = {"form": str, "version": str, "begin": int, "refused": dict, "made": dict}
-    inner = {"refused": int, "made": list}
+    kinds = {"form": str, "version": str, "begin": int, "code": str, "made": dict}
     if not isinstance(memory, dict):
         raise ValueError(f"expected a table, got {reprlib.repr(memory)}")
     for key in kinds.keys() & memory.keys():
         value = memory[key]
-        parts = value.values() if isinstance(value, dict) else ()
-        fit = isinstance(value, kinds[key])
-        if not fit or not all(isinstance(it, inner[key]) for it in parts):
+        lists = value.values() if isinstance(value, dict) else ()
+        if not isinstance(value, kinds[key]) or not all(
+            isinstance(it, list) for it in lists
+        ):
             raise ValueError(f"{key}: expected another kind, got {reprlib.repr(value)}")
+    by_mistake(memory.get("refused", {}))
+
+
+def by_mistake(refused: Any) -> dict[str, dict[str, int]]:
+    """Refusals by exercise and mistake; earlier versions only counted by exercise.
+
+    Raises ValueError for anything else.
+    """
+    if not isinstance(refused, dict):
+        raise ValueError(f"refused: expected a table, got {reprlib.repr(refused)}")
+    counted = {n: {"": it} if isinstance(it, int) else it for n, it in refused.items()}
+    for number, counts in counted.items():
+        numbers = counts.values() if isinstance(counts, dict) else [counts]
+        if not all(isinstance(it, int) for it in numbers):
+            raise ValueError(f"refused: {number} has {reprlib.repr(counts)}, no counts")
+    return counted
 
 
 def course_texts() -> Sources:

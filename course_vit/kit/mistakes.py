@@ -1,0 +1,59 @@
+"""Wrong implementations of what the lessons build, and which of them a test catches."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from .checks import judge_of
+
+Test = Callable[[Any], None]
+
+
+def wrong(exercise: str, *without: str) -> dict[str, Any]:
+    """The known mistakes of an exercise as implementations, by what is wrong in them.
+
+    Args:
+        exercise: The exercise in which the function or class is written, such as "1.2".
+        without: Names of mistakes to leave out.
+    """
+    return {
+        f"{name.replace('-', ' ')}{f' ({count + 1})' if count else ''}": made
+        for name, known in judge_of(exercise).known().items()
+        for count, made in enumerate(known.answers)
+        if name not in without
+    }
+
+
+def caught(
+    test: Test, implementations: Mapping[str, Any], seeds: Iterable[int] = (0,)
+) -> list[str]:
+    """The names of the implementations for which a test fails.
+
+    Args:
+        test: A function that is called with an implementation, and raises an error (as
+            `assert` does) if the implementation is wrong.
+        implementations: Functions or classes by their names.
+        seeds: The test runs once after each seed; it catches an implementation if it
+            fails at least once.
+
+    Raises:
+        NotImplementedError: If the test is not written yet.
+    """
+    return [
+        name
+        for name, made in implementations.items()
+        if any(fails(test, made, seed) for seed in seeds)
+    ]
+
+
+def fails(test: Test, implementation: Any, seed: int = 0) -> bool:
+    """Whether a test fails for an implementation."""
+    torch.manual_seed(seed)
+    try:
+        test(implementation)
+    except NotImplementedError:
+        raise
+    except Exception:  # whatever a wrong implementation leads to
+        return True
+    return False
