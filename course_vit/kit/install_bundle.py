@@ -34,7 +34,7 @@ def main():
     print(f"Installing into {folder}; this takes some minutes ...", flush=True)
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    install = "-m pip install -q --no-index --disable-pip-version-check --find-links"
+    install = "-m pip install -q --no-index --disable-pip-version-check -f"
     command = [programs / "python", *install.split(), HERE / "wheels"]
     if subprocess.run([*command, "course_vit[course,check]"]).returncode:
         sys.exit("The installation failed: see the message above, and run it again.")
