@@ -6,6 +6,7 @@ of them work on `my_vit`, the package that grows with the exercises.
 
 import ast
 import re
+import textwrap
 from collections.abc import Collection, Iterator
 from copy import deepcopy
 from typing import Any
@@ -30,18 +31,20 @@ def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    made = deepcopy(lesson)
+    made, asked = deepcopy(lesson), ""
     made.cells = []
     # JupyterLab marks a notebook as changed if it says anything else of its language.
     made.metadata.language_info = IPythonKernel.language_info
     for cell in deepcopy(lesson.cells):
         role = mark(cell).get("role")
+        asked = cell.source if role == "question" else asked
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = on_my_vit(cell.source)
         if role == "solution" and form != "solved":
             blank, solution_id = deepcopy(cell), cell.id
-            blank.source = leave_blank(cell.source, mark(cell)["blank"])
+            given = code_to_fix(asked) if mark(cell)["kind"] == "fix" else ""
+            blank.source = leave_blank(cell.source, mark(cell)["blank"], given)
             made.cells.append(blank)
             cell.id = f"{solution_id}-solved"
             cell.metadata["jupyter"] = {"source_hidden": True}
@@ -50,8 +53,8 @@ def make_form(lesson: NotebookNode, form: str = "blanks") -> NotebookNode:
         if form == "blanks" and role == "check":
             cell.metadata["tags"] = ["raises-exception"]  # JupyterLab then goes on
             made.cells += go_on(mark(cell)["exercise"], f"{solution_id}-go-on")
-    if form == "blanks" and (asked := [*filter(None, map(mark, lesson.cells))]):
-        made.cells.append(list_open(asked[0]["exercise"]))
+    if form == "blanks" and (marks := [*filter(None, map(mark, lesson.cells))]):
+        made.cells.append(list_open(marks[0]["exercise"]))
     return made
 
 
@@ -81,21 +84,29 @@ def list_open(exercise: str) -> NotebookNode:
     return new_code_cell(source, id="still-open", metadata=mark)
 
 
-def leave_blank(source: str, names: Collection[str]) -> str:
+def code_to_fix(question: str) -> str:
+    """The code that a question shows, "" if there is none."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", question, re.M | re.S))
+
+
+def leave_blank(source: str, names: Collection[str], given: str = "") -> str:
     """A solution without its answers; everything else stays as it is, to the byte.
 
     `f` or `C.f` names a function, of which the docstring stays and the comments on
     lines of their own; `f.x` (or `x`) an assignment, whose value becomes `...`;
-    `f.return` a returned value. Raises ValueError for a name that does not occur.
+    `f.return` a returned value. If the code `given` defines the same function, its body
+    is left in the blank, to be fixed there. Raises ValueError for a name that does not
+    occur.
     """
     lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
     found = [part for part in answers(ast.parse(source)) if part[0] in names]
     if missing := set(names) - {name for name, _ in found}:
         raise ValueError(f"no {', '.join(sorted(missing))} to leave blank in {source}")
-    for node in reversed(dict.fromkeys(node for _, node in found)):
+    to_fix = {name: body_of(node, given) for name, node in answers(ast.parse(given))}
+    for node, name in reversed({node: name for name, node in found}.items()):
         line, column, blank = node.lineno, node.col_offset, b"return ..."
         if isinstance(node, ast.FunctionDef):
-            line, column, blank = without_body(node, lines)
+            line, column, blank = without_body(node, lines, to_fix.get(name, ""))
         elif isinstance(node, ast.Assign):
             target = node.targets[-1]
             line, column, blank = target.end_lineno, target.end_col_offset, b" = ..."
@@ -123,8 +134,17 @@ def answers(node: ast.AST, inside: str = "") -> Iterator[tuple[str, Any]]:
                 yield from answers(part, inside)
 
 
+def body_of(node: ast.AST, source: str) -> str:
+    """The statements of a function, without indentation; "" for anything else."""
+    if not isinstance(node, ast.FunctionDef):
+        return ""
+    first = node.body[1 if ast.get_docstring(node) else 0]
+    lines = source.splitlines()[first.lineno - 1 : node.end_lineno]
+    return textwrap.dedent("\n".join(lines))
+
+
 def without_body(
-    function: ast.FunctionDef, lines: list[bytes]
+    function: ast.FunctionDef, lines: list[bytes], to_fix: str
 ) -> tuple[int, int, bytes]:
     """The line and column where an answer begins, and its steps with a blank."""
     statement = function.body[0]
@@ -133,8 +153,11 @@ def without_body(
         first = statement.end_lineno or first
     while lines[first - 1].strip().startswith(b"#"):
         first -= 1
-    indent = b" " * statement.col_offset
-    kept = [line.strip() for line in lines[first : function.end_lineno]]
-    kept = [line for line in kept if line.startswith(b"#")]
-    kept.append(b"raise NotImplementedError")
-    return first + 1, 0, b"\n".join(indent + line for line in kept)
+    blank = "raise NotImplementedError"
+    if to_fix:
+        blank = f"{blank}  # delete this line, and fix the code below\n{to_fix}"
+    else:
+        steps = [line.strip().decode() for line in lines[first : function.end_lineno]]
+        blank = "\n".join([*(it for it in steps if it.startswith("#")), blank])
+    indented = textwrap.indent(blank, " " * statement.col_offset)
+    return first + 1, 0, indented.encode()
