@@ -340,7 +340,7 @@ def mended_lay_back(windows: Tensor, side: int) -> Tensor:
 # Exercise 13.1
 @torch.no_grad()
 def gap(ours: nn.Module, theirs: nn.Module, images: Tensor) -> float:
-    """How far two models are apart on the weights of `theirs`, in spreads of logits."""
+    """How far two models with the same weights are apart, in spreads of logits."""
     ours.load_state_dict(theirs.state_dict())
     right = theirs.eval()(images)
     difference = (ours.eval()(images) - right).abs().max()

@@ -53,7 +53,7 @@ block = exercise(
 )
 block.mistakes |= {
     "residual-missing: attention and MLP were silenced, and the block returned zeros:"
-    " where are the tokens added that it was given?": (
+    " where does it add the tokens that it was given?": (
         lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x))))
     ),
     "norm-after-the-branch: attention and MLP were silenced, and still something was"

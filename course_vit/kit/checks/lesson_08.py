@@ -277,7 +277,7 @@ how_far = exercise(
         " leave out the row and the column of the class token, weigh each distance by"
         " the attention, then take the mean over the patches": even,
         "two prefix tokens, a grid of 2 rows and 3 columns, patches 4 high and 7 wide:"
-        " expected {expected:.2f} for head 0, got {first:.2f}. Does every row sum to 1,"
+        " for head 0 expected {expected:.2f}, got {first:.2f}. Does every row sum to 1,"
         " and do heights go with rows?": oblong,
         "square-taken-for-granted": lambda f: f(maps(1, 2, 3, 8, 8), 4),
     },
@@ -320,12 +320,12 @@ how_far.mistakes |= {
     " exist": lambda *args: mean_attention_distance(*args).mean(dim=1),
     "grid-steps-not-pixels: {first:.2f} counts steps on the grid: how many pixels is"
     " one step?": lambda maps, patch_size: mean_attention_distance(maps, 1),
-    "class-token-keeps-a-share: {first:.1f} is a little too near: the class token took"
+    "class-token-keeps-a-share: {first:.1f} is a little too small: the class token took"
     " a share of each row. Make the rows sum to 1 again": lambda *args: (
         mean_attention_distance(*args) * 196 / 197
     ),
-    "itself-left-out: {first:.1f} is a little too far: a patch may look at itself, too,"
-    " at a distance of 0 pixels": on(
+    "itself-left-out: {first:.1f} is a little too large: a patch may look at itself,"
+    " too, at a distance of 0 pixels": on(
         distance, lambda weights: weights * (1 - torch.eye(weights.shape[-1]))
     ),
     "streets-not-straight-line: {first:.1f} is the distance along the streets, rows"
