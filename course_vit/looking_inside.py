@@ -81,9 +81,8 @@ def check_maps(maps: Sequence[Tensor]) -> None:
 def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
     """How much of each input token is in each output token, `b h n m -> b n m`.
 
-    The heads are averaged, the residual connection counts as much as the attention
-    (half a map, half the identity), and the later block multiplies from the left. Rows
-    sum to 1. Abnar and Zuidema 2020, sec. 3.
+    The heads are averaged, and in each block the residual connection counts as much as
+    the attention. Rows sum to 1. Abnar and Zuidema 2020, sec. 3.
 
     Args:
         maps: The map of each block, first block first, each `b h n m`.
