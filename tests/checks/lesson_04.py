@@ -196,7 +196,7 @@ WRONG = {
             ends(lambda layer, q, k, v: merged(mix(q, k, layer.attn_drop(v)))),
             "results-dropped",
         ),
-        (ends(small_survivors), r"a look counts 0\.[45]\d of what it should"),
+        (ends(small_survivors), r"a weight counts 0\.[45]\d of what it should"),
         (
             ends(lambda layer, *qkv: merged(mix(*qkv, 0.5, drop=layer.attn_drop))),
             "with 1 head of width 6: differs",

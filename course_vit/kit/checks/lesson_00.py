@@ -87,8 +87,8 @@ pattern_shapes.mistakes |= {
     " right of the arrow: what do brackets make out of two letters?": (
         SHAPES | {"rearrange": (2, 8, 8, 3)}
     ),
-    "brackets-add: rearrange does not give {got}: 16 is 8 + 8. How many pixels have 8"
-    " rows of 8?": SHAPES | {"rearrange": (2, 16, 3)},
+    "brackets-add: rearrange does not give {got}: 16 is 8 + 8. How many pixels do 8"
+    " rows of 8 have?": SHAPES | {"rearrange": (2, 16, 3)},
     "axes-keep-their-order: rearrange does not give {got}: the order on the right of"
     " the arrow is the order of the result: which letter comes last?": (
         SHAPES | {"rearrange": (2, 3, 64)}

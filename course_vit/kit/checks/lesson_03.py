@@ -304,8 +304,10 @@ who_looks.mistakes |= {
     " softmax, not after": weights(
         masked=lambda scores, mask: over_keys(scores) * mask
     ),
-    "keys-look-at-queries: got {got}: here keys look at queries. The rows belong to the"
-    " tokens that ask, {right}": lambda q, k, mask=None: weights()(k, q),
+    "keys-look-at-queries: shape {got}: here keys look at queries. The rows belong to"
+    " the tokens that ask, so the shape should be {right}": lambda q, k, mask=None: (
+        weights()(k, q)
+    ),
     "mask-thrown-away: a mask changes nothing: masked_fill *returns* a tensor": weights(
         masked=lambda scores, mask: over_keys(scores)
     ),

@@ -239,8 +239,10 @@ layer = exercise(
         "results-dropped": lambda f: drops_looks(f)[0],
         "after a pass some part of the layer is in a different mode, training or eval,"
         " than before: which line changed it?": keeps_its_mode,
-        "with attn_drop=0.5 a look counts {got:.2f} of what it should, on average: what"
-        " does dropout do to what it keeps?": lambda f: drops_looks(f)[1],
+        "with attn_drop=0.5 a weight counts {got:.2f} of what it should, on average:"
+        " what does dropout do to the weights that it keeps?": lambda f: drops_looks(f)[
+            1
+        ],
     },
     also={
         "`forward` of tokens (2, 5, 11)": lambda f: built(f)(X[..., :-1]),
