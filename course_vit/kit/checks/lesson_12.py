@@ -25,9 +25,9 @@ SYMPTOMS = {
     " What about it has changed?",
     ("12.2", "order"): "the weights are right and so are the pixels. But which pixel"
     " meets which weight?",
-    ("12.3", "count", "role"): "sine squared plus cosine squared is 1, so a pair of"
-    " columns cannot make rows uneven. What does `i` count here, and what does it count"
-    " in the paper?",
+    ("12.3", "count", "role"): "sine squared plus cosine squared is 1, so two columns"
+    " with one angle cannot make rows uneven. What does `i` count here, and what does"
+    " it count in the paper of the Transformer?",
     ("12.4", "scale"): "tokens and positions are added; nothing is lost, moved or cut"
     " off. How large are the tokens, and how large are the positions?",
     ("12.5", "missing", "role"): "at the usual size the sum is exactly twice the"
@@ -35,7 +35,7 @@ SYMPTOMS = {
     ("12.6", "count", "scale"): "from a 14 x 14 grid, one side in a hundred lacks a"
     " row. Which number is not exact?",
     ("12.7", "axis"): "the sums are 197 / 12 on average, and with one head all weights"
-    " are 1. Over which axis is one whole divided?",
+    " are 1. Over which axis does the code share out a weight of 1?",
     ("12.8", "missing", "role", "gradient"): "the last third of the matrix has no"
     " gradient. Is what it makes ever used?",
     ("12.9", "missing"): "the weights are the same with the mask and without it. What"
@@ -61,15 +61,15 @@ SYMPTOMS = {
     ("12.18", "scale"): "all is well as long as something survives; otherwise the code"
     " divides where it should not. What is divided by what?",
     ("12.19", "missing"): "the answers are the same, and the scores are three times as"
-    " large: the head receives a sum that no norm has brought back. Which step should"
-    " do that?",
+    " large: the head receives a sum that was never normalised. Which step should do"
+    " that?",
     ("12.20", "healthy"): "with `repeat` and with `expand` the gradient of the token is"
     " the sum over its copies, with an error of 0. What, then, is wrong with it?",
     ("12.21", "mode"): "`eval()` was called, and two answers to one digit differ. Which"
     " step does not know of the call?",
     ("12.22", "mode", "gradient"): "the weights moved, and dropout dropped nothing."
     " Which of the two does the switch in this code control?",
-    ("12.23", "role", "missing"): "every student has a loss of 0, also one that answers"
+    ("12.23", "role", "missing"): "every student has a loss of 0, even one that answers"
     " at random. Which two answers does the code compare?",
     ("12.24", "gradient", "missing"): "the student moves; token and head keep their"
     " first values, whatever the loss is. What would have to move them?",
@@ -109,7 +109,8 @@ def patient(
         said, _ = answer
         word = str(said).strip().lower()
         expect(
-            word in FAULTS, f"first the fault, one of {', '.join(FAULTS)}; got {said!r}"
+            word in FAULTS,
+            f"the answer starts with a fault, one of {', '.join(FAULTS)}; got {said!r}",
         )
         return word in words
 
@@ -584,8 +585,8 @@ patient(
             mixer(False, turn=lambda x: x.reshape(x.shape[1], x.shape[0], -1))
         ),
         "gradient-cut-too: the right tokens hear each other now. But small steps of the"
-        " input change the output by something else than the gradient says: is a part"
-        " still detached?": mixer(cut=torch.detach),
+        " input change the output by an amount that the gradient does not give: is a"
+        " part still detached?": mixer(cut=torch.detach),
     },
     shape="3 images of 5 tokens should keep their shape",
 )
@@ -661,7 +662,7 @@ patient(
             lambda x, f, g: x + x + f(x) + g(x + f(x))
         ),
     },
-    otherwise="not x + look(x) and then the same with think",
+    otherwise="the result is not x + look(x), and then the same with think",
 )
 
 patient(
@@ -749,7 +750,7 @@ patient(
         "nan-painted-over": lambda f: slope(lambda x: f(x, 1.0), draw(400, 2, 3)),
         "with drop_prob=0 nothing should be dropped": lambda f: f(draw(3, 4, 5), 0.0),
         "drops-single-numbers": lambda f: factors(f).std(dim=(1, 2)),
-        "survivors: divided by their chance?": lambda f: factors(f).max(),
+        "are survivors divided by their chance?": lambda f: factors(f).max(),
         "drop_prob=0.25, and the share of the survivors is off by {got:.2f}": (
             lambda f: max(abs(share(factors(f)) - 0.75), 0.08)
         ),
@@ -789,7 +790,7 @@ patient(
         "last-norm-left-out: the head still receives the sum of all blocks without a"
         " norm: `norm` is not used": lambda x, b, n, h: h(b[1](b[0](x))[:, 0]),
         "normed-before-the-blocks: the norm comes before the blocks, so what they add"
-        " is not normed": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
+        " is not normalised": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
         "normed-in-every-block: the norm comes after every block: the sum itself must"
         " stay unchanged until the end": (
             lambda x, b, n, h: h(n(b[1](n(b[0](x))))[:, 0])
@@ -1042,7 +1043,7 @@ patient(
             perform(0, 2, 1), perform(2, 0, 1)
         ),
     },
-    otherwise="not the linear attention of these queries, keys and values",
+    otherwise="this is not the linear attention of the queries, keys and values",
     atol=1e-5,
 )
 
