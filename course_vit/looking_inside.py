@@ -34,7 +34,7 @@ __all__ = [
 def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
     """The attention map of every block, `b c h w -> b h n m` each; rows sum to 1.
 
-    Fused attention never forms the map, so a hook would catch nothing. The maps are
+    Fused attention returns no map, so a hook would catch nothing. The maps are
     computed again from the tokens that enter each block, in eval mode and without
     gradients.
 
@@ -159,8 +159,8 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
         num_filters: The number of directions, `k`.
 
     Raises:
-        ValueError: If the kernels are not `d c p p`, if `num_filters` is not a positive
-            integer, or if there are fewer directions.
+        ValueError: If the kernels are not `d c p p`, or if `num_filters` is not a
+            positive integer or exceeds the number of directions.
     """
     check_shape("kernels", kernels, ("d", "c", "p", "p"))
     check_sizes(num_filters=num_filters)

@@ -98,7 +98,7 @@ soft = exercise(
     trial={
         "return one number, a tensor (), got {got}": what_returns,
         "equal logits must cost 0, got {got:.3f}": lambda f: f(TEACHER, TEACHER, 1.0),
-        "at tau=1 the definition gives {right:.3f}, you {got:.3f}": (
+        "at tau=1 the definition gives {right:.3f}, yours {got:.3f}": (
             lambda f: f(*DOUBTS, 1.0)
         ),
         "right for 6 images of 4 classes, but not for 1 of 2 classes: expected"
