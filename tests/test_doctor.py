@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from house import ROOT
+from house import NOTEBOOKS, ROOT
 
 from course_vit.kit import CourseError, data, doctor, doctor_checks
 from course_vit.kit.cli import HELP, main
@@ -55,6 +55,10 @@ def identified(verdict, state, said, fix):
 
 
 # Each check, in its order
+
+
+def test_the_time_of_every_lesson_is_known():
+    assert len(doctor_checks.LESSONS) == len(NOTEBOOKS)
 
 
 @pytest.mark.parametrize(

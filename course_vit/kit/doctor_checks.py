@@ -36,7 +36,7 @@ SECONDS = 60.0  # to wait for Jupyter
 # Where we measured them, on one core of a server of 2026: the ms of one step of the
 # speed probe, and the seconds that each lesson computes.
 STEP = 31.0
-LESSONS = (6, 6, 9, 9, 13, 19, 7, 29, 19, 30, 33, 42, 27, 44, 10)
+LESSONS = (6, 6, 9, 9, 13, 19, 7, 29, 19, 30, 33, 42, 27, 44, 10, 8)
 
 
 class Verdict(NamedTuple):
@@ -317,7 +317,7 @@ def speed(folder: Path, step: float = STEP) -> Verdict:
     gpu = torch.cuda.is_available()
     profile = "gpu" if gpu else "tiny" if ms > 4 * step else "normal"
     minutes = " ".join(f"{it * ms / step / 60:.1f}" for it in LESSONS)
-    said = f"profile {profile}; lessons 0 to 14 compute about {minutes} minutes"
+    said = f"profile {profile}; lessons 0 to {len(LESSONS) - 1} compute about {minutes} minutes"
     if profile == "tiny":
         said = f"{said}, {ms / step:.0f} times as slow as our computer"
         torch.set_num_threads(1)

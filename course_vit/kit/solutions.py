@@ -340,7 +340,7 @@ def mended_lay_back(windows: Tensor, side: int) -> Tensor:
 # Exercise 13.1
 @torch.no_grad()
 def gap(ours: nn.Module, theirs: nn.Module, images: Tensor) -> float:
-    """How far two models with the same weights are apart, in spreads of logits."""
+    """How far apart two models with the same weights are, in standard deviations."""
     ours.load_state_dict(theirs.state_dict())
     right = theirs.eval()(images)
     difference = (ours.eval()(images) - right).abs().max()
