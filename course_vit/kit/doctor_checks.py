@@ -317,7 +317,8 @@ def speed(folder: Path, step: float = STEP) -> Verdict:
     gpu = torch.cuda.is_available()
     profile = "gpu" if gpu else "tiny" if ms > 4 * step else "normal"
     minutes = " ".join(f"{it * ms / step / 60:.1f}" for it in LESSONS)
-    said = f"profile {profile}; lessons 0 to {len(LESSONS) - 1} compute about {minutes} minutes"
+    lessons = f"lessons 0 to {len(LESSONS) - 1}"
+    said = f"profile {profile}; {lessons} compute about {minutes} minutes"
     if profile == "tiny":
         said = f"{said}, {ms / step:.0f} times as slow as our computer"
         torch.set_num_threads(1)
