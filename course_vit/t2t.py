@@ -147,7 +147,7 @@ class TokenTransformer(nn.Module):
     """A token layer with softmax attention, `b n c -> b n e`.
 
     The block of lesson 5, except that the residual connection of the attention starts
-    from the values and the MLP keeps its width.
+    from the values and the MLP's hidden layer is as wide as its input.
 
     Args:
         in_dim: The width of the tokens that enter, `c`.
@@ -183,8 +183,7 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
     """Positive features whose products approximate a kernel, `b n e, f e -> b n f`.
 
     `exp(w x - |x|^2 / 2) / sqrt(f)`, Choromanski et al. 2021, lemma 1. If the rows of
-    `w` are drawn from a normal distribution, the products are `exp(q k)` on average;
-    T2T-ViT's rows have length sqrt(f) and give a Gaussian kernel instead.
+    `w` are drawn from a normal distribution, the products are `exp(q k)` on average.
 
     Args:
         x: Queries or keys, `b n e`.
@@ -228,6 +227,10 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tens
 def random_features(dim: int) -> Tensor:
     """Draw e / 2 orthogonal rows of length sqrt(e / 2), a table `f e`.
 
+    These are T2T-ViT's rows. With them the products of `positive_features` are, for
+    short vectors, a Gaussian kernel on average, not `exp(q k)`.
+
+
     Args:
         dim: The width of the keys and queries, `e`.
 
@@ -258,8 +261,8 @@ class TokenPerformer(nn.Module):
         norm_eps: What both norms add to the variance.
 
     Raises:
-        ValueError: If `in_dim` is not a positive integer or `dim` not one of at least
-            2, or if `drop` or `norm_eps` is not between 0 and 1.
+        ValueError: If `in_dim` is not a positive integer, if `dim` is not an integer of
+            at least 2, or if `drop` or `norm_eps` is not between 0 and 1.
     """
 
     def __init__(

@@ -358,13 +358,13 @@ def paired_lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 # Exercise 15.1
 def test_patchify(patchify) -> None:
     """Every window of the images is the patch of its number, pixel by pixel."""
-    images = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)  # b c h w
-    patches = patchify(images, (2, 4))
-    assert patches.shape == (2, 4 * 3, 3 * 2 * 4)
-    for row, column in product(range(4), range(3)):
-        y, x = 2 * row, 4 * column
-        window = images[:, :, y : y + 2, x : x + 4]
-        assert torch.equal(patches[:, 3 * row + column], window.flatten(1))
+    images = torch.arange(2 * 3 * 28 * 30.0).reshape(2, 3, 28, 30)  # b c h w
+    patches = patchify(images, (4, 5))
+    assert patches.shape == (2, 7 * 6, 3 * 4 * 5)
+    for row, column in product(range(7), range(6)):
+        y, x = 4 * row, 5 * column
+        window = images[:, :, y : y + 4, x : x + 5]
+        assert torch.equal(patches[:, 6 * row + column], window.flatten(1))
 
 
 # Exercise 15.2
@@ -381,7 +381,7 @@ def test_sinusoid(sinusoid_encoding) -> None:
 
 # Exercise 15.3
 def test_attention_weights(attention_weights) -> None:
-    """Every row is what exponentials of its own scores give, also with a mask."""
+    """Every row is made from exponentials of its own scores, also with a mask."""
     q, k = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8)
     some = torch.rand(4, 5) < 0.6
     some[:, 0] = True
@@ -423,7 +423,7 @@ def test_drop_path(layer_class) -> None:
 
 # Exercise 15.6
 def test_distillation(loss) -> None:
-    """The number of the definition at two temperatures, with a way back."""
+    """The number of the definition at two temperatures, and a gradient."""
     student, teacher = torch.randn(6, 4, requires_grad=True), 3 * torch.randn(6, 4)
     for tau in (1.0, 3.0):
         p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)

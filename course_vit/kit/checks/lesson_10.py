@@ -209,7 +209,7 @@ path.mistakes |= {
     "path-left-out: there is no residual connection: what is left of what the token"
     " itself said?": layer(lambda proj, x, q, k, v, mixed: proj(mixed)),
     "query-width-for-scale: the scale is that of a query's width, 6 (torch's default)."
-    " The release takes the width that came in: self.scale": layer(
+    " The release uses the width of the input: self.scale": layer(
         scale=lambda scale: 6**-0.5
     ),
     "scale-left-out: the scores are not scaled: where does `self.scale` belong?": layer(

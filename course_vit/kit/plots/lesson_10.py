@@ -117,8 +117,9 @@ def kernels(
         other.plot(values, found, mark, color=color, ms=4, label=name, alpha=0.7)
     low, high = found.min().item(), found.max().item()
     other.plot([low, high], [low, high], color=BLACK, ls="--", lw=1.5)
-    other.set(xlabel="kernel, exactly", ylabel="T2T-ViT's features, mean")
-    other.legend(frameon=False)
+    room = low - 0.35 * (high - low), high + 0.05 * (high - low)  # for the legend
+    other.set(xlabel="kernel, exactly", ylabel="T2T-ViT's features, mean", ylim=room)
+    other.legend(frameon=False, loc="lower right")
     few = min(16, len(steps)) - 1
     spread = [
         f"from {line.min():.1f} to {line.max():.1f} after {steps[at]} features"
