@@ -119,7 +119,7 @@ parameters = exercise(
     right=444_864,
     trial={
         "{answer:,} is {got:g} d d plus a remainder. Write down the shape of each"
-        " matrix (q, k, v, proj, fc1, fc2), then one bias per output, then the two norms": (
+        " matrix (q, k, v, proj, fc1, fc2), one bias per output, and the two norms": (
             lambda answer: number(answer) // D**2
         ),
         "{answer:,} is 12 d d + {got:g} d: the matrices are right. Count what has one"
