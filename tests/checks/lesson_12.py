@@ -203,7 +203,7 @@ WRONG = {
         (("role", positions(lambda x, table: 2 * table)), "not the table's"),
         (
             ("role", lambda x, table: table[:, torch.arange(x.shape[1]) % 16]),
-            "other rows than the stretched",
+            "not those of the stretched",
         ),
     ],
     "12.6": [

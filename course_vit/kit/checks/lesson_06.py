@@ -88,8 +88,8 @@ class_token.mistakes |= {
     " reaches it: is it frozen, or detached on its way?": prepends(
         learned=lambda token: nn.Parameter(token, requires_grad=False)
     ),
-    "token-added-to-patches: expected shape {right}, got {got}: the class token is one"
-    " token more, and is not added to the other tokens": prepends(torch.add),
+    "token-added-to-patches: expected shape {right}, got {got}: the class token is an"
+    " extra token, and is not added to the other tokens": prepends(torch.add),
     "token-put-last: in your result the patches come first and the class token last:"
     " which token should be token 0?": prepends(
         lambda token, x: prepended(token, x).roll(-1, dims=1)

@@ -225,8 +225,8 @@ patient(
         "": itself,
     },
     mistakes={
-        f"i-counts-columns: {UNEVEN}: `i` still counts columns. How many clocks has a"
-        " table of 16?": waves(lambda column: 2 * column / 16),
+        f"i-counts-columns: {UNEVEN}: `i` still counts columns. How many clocks does"
+        " a table of 16 columns have?": waves(lambda column: 2 * column / 16),
         f"partners-with-two-angles: {UNEVEN}: the sine and the cosine of one clock need"
         " the same angle": waves(lambda column: column / 16),
         "two-left-out: rows are equally long now, but the slowest clock is far too"
@@ -310,7 +310,7 @@ patient(
             lambda f: draw(2, 16, 6) + f(draw(2, 16, 6), draw(1, 16, 6, seed=1))
         ),
         "stretch-forgotten": lambda f: f(draw(2, 36, 6), draw(1, 16, 6)).shape[1],
-        "36 tokens get other rows than the stretched table has": placed(6),
+        "the rows for 36 tokens are not those of the stretched table": placed(6),
     },
     other=placed(3),
     mistakes={
