@@ -56,8 +56,9 @@ def slug(heading: str) -> str:
 def headings() -> dict[str, tuple[str, str]]:
     """The page and the text of every heading in the lessons, by its reference.
 
-    A reference is the number of a section, such as `3.5`, `Lesson 3`, `Exercise 3.1`,
-    or for headings without a number that of their lesson, as in `3 Key points`.
+    A reference is the number of a section, such as `3.5`, or `Lesson 3`, or `Exercise
+    3.1`. For a heading without a number it is the lesson and the heading, as in `3 Key
+    points`.
     """
     found = {}
     for lesson, (docname, text) in enumerate(texts().items()):

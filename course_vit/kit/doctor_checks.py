@@ -576,7 +576,7 @@ def pip(*packages: str, options: str = "") -> str:
     named = " ".join(f'"{it}"' if re.search(r"\W", it) else it for it in what)
     edit = "-e " if clone and not packages else ""
     tool = f"{this_python()} -m pip install"
-    if not any(distributions(name="pip")):  # to look for its module changes distutils
+    if not any(distributions(name="pip")):  # find_spec would change distutils
         tool = f"uv pip install --python {this_python()}"
         options = options.replace("--force-reinstall", "--reinstall")
     return f"{tool} {options}{edit}{named}"

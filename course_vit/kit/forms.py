@@ -64,7 +64,7 @@ def on_my_vit(source: str) -> str:
 
 
 def go_on(exercise: str, cell_id: str) -> list[NotebookNode]:
-    """A cell that imports what an exercise defines, solved or not; none if nothing."""
+    """A cell that imports the names of an exercise, solved or not, if it has any."""
     if not (names := ", ".join(EXERCISES[exercise].names)):
         return []
     said = "# This is your version once it has passed, and the course's until then."
@@ -127,7 +127,7 @@ def answers(node: ast.AST, inside: str = "") -> Iterator[tuple[str, Any]]:
 def without_body(
     function: ast.FunctionDef, lines: list[bytes]
 ) -> tuple[int, int, bytes]:
-    """The line and column where a function's answer begins, and the text for it."""
+    """The line and column where a function's answer begins, and the blank for it."""
     statement = function.body[0]
     first = statement.lineno - 1
     if ast.get_docstring(function):

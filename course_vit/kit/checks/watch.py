@@ -41,7 +41,7 @@ def once_more(*_: Any) -> Any:
 
 
 def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
-    """Judge an answer, but stop it after this time, wherever it runs Python.
+    """Judge an answer, but stop its Python code after this time.
 
     Raises:
         NoAnswer: If the time is over.

@@ -140,9 +140,9 @@ def learn(
     longer: int = 1,
     unlabelled: int = 0,
 ) -> dict[str, Any]:
-    """Train one model on so many images with labels, and as many more as told without.
+    """Train one model on images with labels and, if asked, on more without labels.
 
-    Its teacher learned from the labelled images, and comments on all.
+    Its teacher was trained on the labelled images, and answers for all of them.
     """
     how = TASKS[task]
     everything, test = how.split(images + unlabelled, seed)
