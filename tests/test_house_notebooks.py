@@ -47,7 +47,7 @@ def headings(lesson):
 
 
 def texts(output):
-    """Everything an output says in words."""
+    """All the text in an output."""
     if output.output_type == "stream":
         return output.text
     data = output.get("data", {})

@@ -162,7 +162,7 @@ def test_the_rival_is_smaller_than_the_transformer():
 
 
 class Pool:
-    """Trains at once; refuses what the processes of the real pool would not find."""
+    """Train at once; refuse functions that the real processes cannot find."""
 
     def submit(self, train, **settings):
         module = getattr(train, "func", train).__module__
@@ -222,7 +222,7 @@ def test_few_digits_keep_their_test_apart():
 
 
 def test_the_student_sees_more_images_than_have_labels(monkeypatch):
-    """And its teacher learns from the labelled ones alone."""
+    """The teacher learns only from images with labels."""
     seen = []
     monkeypatch.setattr(
         lesson_10, "fit", lambda _, loader, *__, **___: seen.append(loader.dataset)

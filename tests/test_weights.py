@@ -1004,11 +1004,11 @@ def test_a_number_of_heads_that_is_not_the_published_one_is_refused(
     hub, model, tmp_path
 ):
     publish(hub, tiny())
-    words = f"timm/{SET} is for 3 heads, which no shape shows; got num_heads=12"
+    words = f"timm/{SET} has 3 heads, which its shapes do not show, got num_heads=12"
     with pytest.raises(ValueError, match=words):
         load(True, num_heads=12)
     save_npz(model, tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"a.npz is for 3 heads, .*; got num_heads=6"):
+    with pytest.raises(ValueError, match=r"a.npz has 3 heads, .*, got num_heads=6"):
         load(tmp_path / "a.npz", num_classes=7, num_heads=6)
     save_file(model.state_dict(), tmp_path / "a.safetensors")
     made = load(tmp_path / "a.safetensors", num_classes=7, num_heads=12)

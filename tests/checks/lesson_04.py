@@ -232,7 +232,7 @@ WRONG = {
         (lambda layer, x: not layer(x * 2).equal(layer(x)), "every-image-changed"),
         (lambda layer, x: not torch.equal(layer(x), layer(x)), "nothing-changed"),
         (lambda layer, x: True, "never ran the layer"),
-        (leak_test(copy=lambda x: x), "was changed on the way"),
+        (leak_test(copy=lambda x: x), "changed its input"),
         (changed_by(lambda image: image + 1), "leaks of normalised tokens"),
         (
             changed_by(lambda image: image + 1, same=torch.equal),

@@ -115,7 +115,7 @@ RIGHT = {
 }
 WRONG = {
     "7.1": [
-        (lambda *_: None, "nothing came back"),
+        (lambda *_: None, "returned nothing"),
         (lambda *_: 0.5, "loss-ignored"),
         (its_own_loss, "loss-ignored"),
         (ends_in_training, "mode-switched"),

@@ -225,7 +225,7 @@ WRONG = {
         (then(lambda table: table.squeeze(0)), r"shape \(1, 3\).* got \(3,\)"),
         (then(lambda table: 2 * table), r"got 233\.0: .* weigh each distance"),
         (on(mean_attention_distance, lambda w: w[:1]), "heights go with rows"),
-        (then(lambda table: table / table.max() * table.max()), "1 x 1.* holds nan"),
+        (then(lambda table: table / table.max() * table.max()), "1 x 1.* contains nan"),
         (no_prefix_forgotten, "a grid of 2 x 3 and 0 prefix tokens raised"),
         (side_after_a_class_token, "a square without a prefix .* raised"),
         (refusing_by(RuntimeError), "square-taken-for-granted"),

@@ -138,7 +138,7 @@ WRONG = {
             "matrix-first",
         ),
         (lambda q, k, v: (q @ k.mT).softmax(dim=1) @ v, "denominator-left-out"),
-        (lambda q, k, v: linear_attention(q, k, v, 0.0), "holds nan"),
+        (lambda q, k, v: linear_attention(q, k, v, 0.0), "contains nan"),
         (lambda q, k, v, eps=0.0: linear_attention(q + eps, k, v, 1e-8), r"eps=1\.0"),
         (lambda q, k, v: linear_attention(q, k * k, v), "divided by their sum"),
         (lambda *given: linear_attention(*given).mT, r"\(2, 5, 6\), got \(2, 6, 5\)"),
