@@ -384,7 +384,7 @@ def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
     return kernel[:, torch.arange(in_chans) % 3] * (3 / in_chans)
 
 
-# --- 11.8 Nothing random in silence ---
+# --- 11.8 Nothing stays random in silence ---
 
 
 def list_differences(

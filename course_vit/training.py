@@ -1,8 +1,8 @@
 """Lesson 7. Training.
 
 A Vision Transformer learns to read handwriting. We write one training step, its
-schedule, and a whole run that survives an interruption. Then we ask what its score is
-worth.
+schedule, and a whole run that survives an interruption. Then we ask what the score of
+the trained model is worth.
 
 Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 """
@@ -322,7 +322,7 @@ def keep_modes(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        model.train(modes[model])  # a `train` of a module's own may do more than switch
+        model.train(modes[model])  # a module's own `train` may do more than switch
         for module, training in modes.items():
             module.training = training
 

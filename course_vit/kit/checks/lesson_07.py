@@ -206,10 +206,12 @@ one_step = exercise(
             lambda f: type(returned()(f)).__name__
         ),
         "the loss was {right:.3f}, you returned {got:.3f}": returned(),
-        "the optimizer was given the gradient of something else than the loss": (
+        "the optimizer was given the gradient of something other than the loss": (
             met(loss, 1e3)
         ),
-        "two steps on the same batch had two gradients: why?": met(loss, 1e3, times=2),
+        "two steps on the same batch gave two different gradients: why?": met(
+            loss, 1e3, times=2
+        ),
         "gradient-not-clipped": clipped,
         "loss-measured-after-step": returned(lr=0.5),
         "nothing-checked-before-step": steps_on("nan"),
@@ -224,8 +226,8 @@ one_step = exercise(
         " changed the gradient all the same": met(loss, math.inf),
     },
     also={
-        "the loss of a call without a loss (the mean cross-entropy is meant) and"
-        " without a clip_norm": lambda f: Rehearsal(100.0).step(f),
+        "the loss of a call that names no loss (then it is the mean cross-entropy)"
+        " and no clip_norm": lambda f: Rehearsal(100.0).step(f),
         "the length of the gradient of such a call (shortened to 1)": (
             lambda f: met(scale=100.0)(f).norm().item()
         ),
@@ -283,7 +285,7 @@ one_step.mistakes |= {
     " step all the same, so now every weight is nan, too. Look before you step": (
         step("zero forward backward clip step")
     ),
-    "only-loss-checked: the loss was 0 and its gradient nan (the root of 0 does it),"
+    "only-loss-checked: the loss was 0 and its gradient nan (as for the root of 0),"
     " and the optimizer took a step. Look at the length as well": (
         step(finite=lambda value, length: value.isfinite())
     ),

@@ -309,7 +309,7 @@ grid.mistakes |= {
 four_points = choose("11.4", "B")
 four_points.mistakes |= {
     "small-loss-from-a-random-head: there are a thousand classes, and such a head"
-    " knows none of them. How many pictures would it name rightly?": "A",
+    " knows none of them. How many pictures would it name correctly?": "A",
     "small-loss-from-exchanged-layers: section 11.3 tried that. How much was left?": (
         "C"
     ),
