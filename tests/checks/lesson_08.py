@@ -223,7 +223,7 @@ WRONG = {
     "8.3": [
         (then(lambda table: table[0]), r"shape \(2, 3\).* got \(3,\)"),
         (then(lambda table: table.squeeze(0)), r"shape \(1, 3\).* got \(3,\)"),
-        (then(lambda table: 2 * table), r"got 233\.0: .* weigh each distance"),
+        (then(lambda table: 2 * table), r"got 233\.0: .* weight each distance"),
         (on(mean_attention_distance, lambda w: w[:1]), "heights go with rows"),
         (then(lambda table: table / table.max() * table.max()), "1 x 1.* contains nan"),
         (no_prefix_forgotten, "a grid of 2 x 3 and 0 prefix tokens raised"),
@@ -232,7 +232,7 @@ WRONG = {
     ],
     "8.4": [
         ({}, "answer each of A, B, C, D, E, F, got {}"),
-        (CLAIMS | {"A": "yes"}, "say True or False"),
+        (CLAIMS | {"A": "yes"}, "answer True or False"),
         (dict.fromkeys(CLAIMS, True), "habit-taken-for-finding"),
         (dict.fromkeys(CLAIMS, False), "rows-taken-for-columns"),
     ],

@@ -94,8 +94,9 @@ gap.mistakes |= {
     " they should be 0 apart: which weights does each of them use?": (
         gap_by(copies=lambda ours, theirs: None)
     ),
-    "compared-in-training-mode: asked twice, your gap of the same two models differs"
-    " by {got:.2f}: something in them is still random": gap_by(training=True),
+    "compared-in-training-mode: called twice with the same two models, your gap returns"
+    " numbers that are {got:.2f} apart: something in the models is still"
+    " random": gap_by(training=True),
     "mean-hides-the-worst: one logit of 35 is off by 2, and your gap is {got:.3f},"
     " far below {right:.3f}: many good logits must not hide a bad one": (
         gap_by(summary=lambda difference: difference.abs().mean())
