@@ -7,8 +7,8 @@
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
 # make notebooks NOTEBOOKS=notebooks/05_encoder_block.ipynb    runs one lesson
 
-.PHONY: help lab test test-browser site test-site test-offline test-gpu check-export \
-	check-style check-types check-spelling check-code check-notebooks dist export \
+.PHONY: help lab test test-browser site test-site test-offline test-gpu test-hub \
+	check-export check-style check-types check-spelling check-code check-notebooks dist export \
 	notebooks results lock clean
 .NOTPARALLEL:
 
@@ -65,6 +65,9 @@ test-offline:  ## run the notebooks with the network off (Linux)
 test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
 	$(PY) -m pytest -m gpu --durations=10 tests/test_gpu.py
 	$(PY) -m pytest --device cuda --durations=10 tests/test_parity*.py
+
+test-hub:  ## run a real JupyterHub for two learners (as root; PY= the Python of hub/README.md)
+	$(PY) -m pytest -m hub --durations=3 tests/test_hub.py
 
 check-export: $(TEST_ENV)  ## check that every module matches its notebook
 	$(PY) -m course_vit export --check

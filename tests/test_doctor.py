@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 import venv
 from collections import namedtuple
 from pathlib import Path
@@ -333,6 +334,8 @@ def test_15_a_proxy_between_the_browser_and_jupyterlab(tmp_path, stub, monkeypat
         "*a, directory=root.partition('=')[2]), port=int(port), bind='127.0.0.1')",
     )
     write(tmp_path / "api")
+    # urllib keeps the proxies that it saw first, so later tests must not get these.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

@@ -606,7 +606,7 @@ def test_refusals_that_an_earlier_version_counted_still_count(mine):
     mine.remember(refused={"3.1": 2})
     mine.refused("3.1", "softmax-over-table")
     assert mine.memory()["refused"] == {"3.1": {"": 2, "softmax-over-table": 1}}
-    assert "(exercise 3.1 was refused 3 times)" in "".join(mine.progress())
+    assert "(3 wrong answers to exercise 3.1)" in "".join(mine.progress())
 
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
