@@ -67,7 +67,7 @@ test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
 	$(PY) -m pytest --device cuda --durations=10 tests/test_parity*.py
 
 test-hub:  ## run a real JupyterHub for two learners (as root; PY= the Python of hub/README.md)
-	$(PY) -m pytest -m hub --durations=3 tests/test_hub.py
+	$(PY) -m pytest -o addopts= -m hub --durations=3 tests/test_hub.py
 
 check-export: $(TEST_ENV)  ## check that every module matches its notebook
 	$(PY) -m course_vit export --check
