@@ -212,8 +212,11 @@ def test_versions_are_those_of_the_tests_and_the_wheels_those_of_the_system(
 
 
 def test_uv_is_asked_for_and_what_it_says_is_shown(monkeypatch):
-    with pytest.raises(CourseError, match=r"uv pip nonsense failed:\nerror: "):
-        bundle.uv("pip", "nonsense")
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: sys.executable)
+    with pytest.raises(
+        CourseError, match=r"uv -c exit\('error: no'\) failed:\nerror: no"
+    ):
+        bundle.uv("-c", "exit('error: no')")
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(CourseError, match="bundle needs uv: pip install uv"):
         bundle.uv("--version")
