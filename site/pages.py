@@ -17,6 +17,7 @@ import torch
 from course_vit import create_model
 from course_vit.kit.checks import EXERCISES, judge_of
 from course_vit.kit.exercises import lessons, read
+from course_vit.kit.mistakes import in_words
 from course_vit.kit.models import FAMILIES
 from course_vit.pretrained import NAMINGS
 
@@ -144,7 +145,7 @@ def mistakes_of(number: str) -> str:
         return text
     known = judge_of(number).known().values()
     lines = [
-        f"- **{mistake.name.replace('-', ' ').capitalize()}:** {readable(mistake.hint)}"
+        f"- **{in_words(mistake.name).capitalize()}:** {readable(mistake.hint)}"
         for mistake in known
     ]
     fold = f"{len(lines)} mistakes that this check recognises"

@@ -177,8 +177,9 @@ def test_the_wheel_that_fits_best_is_chosen():
     others = ["a-1-py3-none-any.whl", "a-1-cp311-cp311-win_amd64.whl"]
     assert bundle.choose(package(*others, best), tags).name == best
     assert bundle.choose(package(*others), tags).name == others[0]
-    with pytest.raises(CourseError, match="a 1 has no wheel for this system"):
-        bundle.choose(package(others[1]), tags)
+    for none in (package(others[1]), {"name": "a", "version": "1"}):
+        with pytest.raises(CourseError, match="a 1 has no wheel for this system"):
+            bundle.choose(none, tags)
 
 
 def test_versions_are_those_of_the_tests_and_the_wheels_those_of_the_system(
@@ -191,8 +192,7 @@ def test_versions_are_those_of_the_tests_and_the_wheels_those_of_the_system(
         asked["pins"] = Path(arguments[arguments.index("-c") + 1]).read_text()
         lock = Path(arguments[-1])
         lock.write_text(
-            '[[packages]]\nname = "course-vit"\n'
-            'wheels = [{ path = "course_vit.whl" }]\n'
+            '[[packages]]\nname = "course-vit"\narchive = { path = "c.whl" }\n'
             '[[packages]]\nname = "a"\nversion = "1"\nwheels = [\n'
             '{ url = "https://a/a-1-cp312-cp312-win_amd64.whl", size = 5, hashes = '
             '{ sha256 = "w" } },\n'
@@ -209,6 +209,12 @@ def test_versions_are_those_of_the_tests_and_the_wheels_those_of_the_system(
     assert "https://cpu.example/simple" in asked["options"]
     assert "torch==" in asked["pins"]
     assert "--hash" not in asked["pins"]
+
+
+def test_an_older_python_is_named(room, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
+    assert room.make() == 1
+    assert "runs with Python 3.11 or newer" in capsys.readouterr().err
 
 
 def test_uv_is_asked_for_and_what_it_says_is_shown(monkeypatch):

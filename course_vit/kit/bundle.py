@@ -11,13 +11,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import sha256
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-import tomllib
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import parse_wheel_filename
 
@@ -65,9 +64,14 @@ def bundle(
         fetch: Whether to fetch; otherwise it only says how much there is.
 
     Raises:
-        CourseError: If `uv` is missing, if there is no set of packages for this system,
-            or if something cannot be fetched.
+        CourseError: If `uv` or Python 3.11 is missing, if there is no set of packages
+            for this system, or if something cannot be fetched.
     """
+    if sys.version_info < (3, 11):
+        raise CourseError(
+            "course-vit bundle runs with Python 3.11 or newer, and this is Python "
+            f"{'.'.join(map(str, sys.version_info[:2]))}: run it with a newer one"
+        )
     wheels = folder / "wheels"
     with tempfile.TemporaryDirectory() as scratch:
         course = course_wheel(Path(scratch))
@@ -101,7 +105,12 @@ def course_wheel(scratch: Path) -> Path | str:
 
 
 def solve(course: Path | str, system: str, python: str, index: str) -> list[Wheel]:
-    """The wheels that the course needs, in the versions with which it was tested."""
+    """The wheels that the course needs, in the versions with which it was tested.
+
+    If its own wheel is given as a file, it is not among them.
+    """
+    import tomllib  # new in Python 3.11
+
     platform, platforms = SYSTEMS[system]
     major, minor = map(int, python.split("."))
     extras, pinned = "[course,check]", COURSE / "requirements.txt"
@@ -126,14 +135,16 @@ def solve(course: Path | str, system: str, python: str, index: str) -> list[Whee
         *cpython_tags((major, minor), [f"cp{major}{minor}"], platforms),
         *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
     ]
-    return [choose(it, tags) for it in packages if "url" in it.get("wheels", [{}])[0]]
+    if isinstance(course, Path):
+        packages = [it for it in packages if it["name"] != "course-vit"]
+    return [choose(it, tags) for it in packages]
 
 
 def choose(package: dict, tags: Sequence[Tag]) -> Wheel:
     """The wheel of a package that fits best, tags being in the order of preference."""
     rank = {tag: n for n, tag in enumerate(tags)}
     found = []
-    for it in package["wheels"]:
+    for it in package.get("wheels", []):
         wheel = Wheel(it["url"], it.get("size", 0), it["hashes"]["sha256"])
         fits = [rank[t] for t in parse_wheel_filename(wheel.name)[3] if t in rank]
         found += [(min(fits), wheel.name, wheel)] if fits else []
@@ -164,8 +175,11 @@ def is_whole(path: Path, wheel: Wheel) -> bool:
 
 
 def digest(path: Path) -> str:
+    found = sha256()
     with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def download(wheel: Wheel, path: Path) -> None:

@@ -420,6 +420,8 @@ def run_workbook(options: argparse.Namespace) -> int:
         case "catch-up":
             said = workbook.catch_up(options.lesson)
         case "progress":
+            if options.name and not options.share:
+                raise CourseError("--name goes into the file of --share: add --share")
             said = workbook.progress()
             if options.share:
                 from .report import share

@@ -18,11 +18,16 @@ def wrong(exercise: str, *without: str) -> dict[str, Any]:
         without: Names of mistakes to leave out.
     """
     return {
-        f"{name.replace('-', ' ')}{f' ({count + 1})' if count else ''}": made
+        f"{in_words(name)}{f' ({count + 1})' if count else ''}": made
         for name, known in judge_of(exercise).known().items()
         for count, made in enumerate(known.answers)
         if name not in without
     }
+
+
+def in_words(mistake: str) -> str:
+    """The name of a mistake as people read it."""
+    return mistake.replace("-", " ")
 
 
 def caught(

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from statistics import median, median_low
@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from . import CourseError
 from .checks import EXERCISES, judge_of
+from .mistakes import in_words
 from .plots import BLUE, ORANGE, describe, figure
 from .storage import course_version, locked, read_json, write
 from .workbook import Workbook, by_mistake
@@ -66,7 +67,7 @@ def share(workbook: Workbook, name: str = "") -> list[str]:
         "course_vit": course_version(),
         "code": code,
         "name": name,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "passed": [number for number in EXERCISES if number in notes],
         "refused": memory["refused"],
     }
@@ -93,15 +94,11 @@ def report(places: Sequence[Path], folder: Path) -> list[str]:
     paths = [path for it in places for path in files_in(it)]
     shown, said = read_all(paths)
     if not shown:
-        raise CourseError(
-            "\n".join(
-                [
-                    *said,
-                    "no file of a learner could be read: each learner makes "
-                    "one with course-vit progress --share",
-                ]
-            )
+        said.append(
+            "No file of a learner could be read: each learner makes one with "
+            "course-vit progress --share"
         )
+        raise CourseError("\n".join(said))
     rows = [row(number, shown) for number in EXERCISES]
     rows = [row for row in rows if row.passed or row.stuck]
     summary = sentences(shown, rows)
@@ -184,7 +181,7 @@ def sentences(room: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[str]:
     if named := [it for it in made if it[1] != OTHER]:
         count, mistake, row = max(named, key=lambda it: it[0])
         said.append(
-            f"The most common mistake is {readable(mistake)!r} in exercise "
+            f"The most common mistake is {in_words(mistake)!r} in exercise "
             f"{row.exercise}: {learners(count)} made it."
         )
     return said
@@ -197,14 +194,10 @@ def learners(count: int) -> str:
 def cells(row: Row) -> list[str]:
     """A row of the table as text."""
     counted = sorted(row.mistakes.most_common(), key=lambda it: it[0] == OTHER)
-    made = [f"{readable(name)} ({n})" for name, n in counted]
+    made = [f"{in_words(name)} ({n})" for name, n in counted]
     attempts = f"{row.attempts:g}" if row.attempts else ""
     counts = [str(row.passed), str(row.stuck), attempts]
     return [row.exercise, row.title, *counts, "; ".join(made)]
-
-
-def readable(mistake: str) -> str:
-    return mistake.replace("-", " ")
 
 
 def as_csv(rows: Sequence[Row]) -> str:

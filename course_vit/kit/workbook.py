@@ -131,7 +131,7 @@ def left_open(exercise: str) -> Verdict:
     known = EXERCISES[exercise]
     names = "` and `".join(known.names)
     below = f" The cells below use the course's `{names}`." if names else ""
-    open_ = f"**open {exercise}** {known.title}"
+    open_ = f"**open {exercise}** ({known.title})"
     return Verdict(f"open {exercise}: {known.title}", f"{open_}: {EMPTY}.{below}")
 
 

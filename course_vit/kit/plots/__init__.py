@@ -63,12 +63,12 @@ def describe(fig: Figure, alt: str) -> Figure:
     return fig
 
 
-def show(fig: Figure, alt: str = "") -> None:
+def show(fig: Figure) -> None:
     """Put a figure into the notebook, with its alt text as metadata and as text.
 
     Raises ValueError if the figure has no alt text (`describe`).
     """
-    alt = alt or str(fig.get_label())
+    alt = str(fig.get_label())
     if not alt.strip():
         raise ValueError("a figure needs alt text: what it shows, its axes, its trend")
     raw, png = BytesIO(), BytesIO()
