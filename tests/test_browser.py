@@ -204,7 +204,7 @@ def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
         page.locator(".jp-OutputArea-output", has_text=text).first.wait_for()
 
     page.evaluate(RUN_ALL, "workbook/01_patch_embedding.ipynb")
-    says("open 1.1 Count before you cut: the blank is still empty")
+    says("open 1.1 (Count before you cut): the blank is still empty")
     run("answer = ...", "answer = (14, 3 * 16 * 16)")
     run('check("1.1", answer)')
     says("not yet, 1.1: 14")
