@@ -437,8 +437,9 @@ def notebook(folder: Path) -> Verdict:
     """
     code = """
 from course_vit.kit.data import digit_images
-from course_vit.kit.plots import show, tiles
-show(tiles(digit_images()[0][:2], columns=2), "Two handwritten digits, a 0 and a 1.")
+from course_vit.kit.plots import describe, show, tiles
+digits = tiles(digit_images()[0][:2], columns=2)
+show(describe(digits, "Two handwritten digits, a 0 and a 1."))
 """
     place = existing(folder)
     try:
