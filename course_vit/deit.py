@@ -129,7 +129,7 @@ def check_soft(tau: float, reduction: str) -> None:
 
 
 def check_logits(student: Tensor, teacher: Tensor) -> None:
-    """Refuse the logits of a teacher that a student cannot learn from.
+    """Refuse teacher logits from which a student cannot learn.
 
     Args:
         student: The student's logits, `b k`.
@@ -143,7 +143,10 @@ def check_logits(student: Tensor, teacher: Tensor) -> None:
     check_sizes(images=len(student))
     check_shape("teacher's logits", teacher, tuple(student.shape))
     if teacher.isnan().any():
-        raise ValueError("the teacher's logits contain nan: look at the teacher alone")
+        raise ValueError(
+            "the teacher's logits contain nan: run the teacher alone on these images "
+            "to find out why"
+        )
 
 
 def soft_distillation(
@@ -183,7 +186,7 @@ def labelled_cross_entropy(
 ) -> Tensor:
     """Cross-entropy over the images that have a label, `b k, b -> ()`.
 
-    If no image has one, the loss is 0, and so is its gradient.
+    If no image has a label, the loss and its gradient are 0.
 
     Args:
         logits: The logits, `b k`.
@@ -216,8 +219,9 @@ class DistillationLoss:
         teacher: Any function from images to logits, `b c h w -> b k`, or to an object
             that holds them as `.logits`. A module is asked in eval mode and without
             gradients; afterwards each of its modules has the mode it had before.
-        kind: What the distillation token learns: `hard`, the teacher's decision as a
-            second label, or `soft`, its probabilities at temperature `tau`.
+        kind: What the distillation token learns: `hard` (the class that the teacher
+            predicts, as a second label) or `soft` (its probabilities at
+            temperature `tau`).
         alpha: The share of the teacher in the loss, from 0 to 1.
         tau: The temperature of the soft loss, above 0.
         reduction: The division of the soft loss, as in `soft_distillation`.

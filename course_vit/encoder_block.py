@@ -86,7 +86,7 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
-    """The drop probability of each block, evenly from 0 in the first up to the last.
+    """The drop probability of each block, rising evenly from 0 in the first block.
 
     Counted as in timm and DeiT; in Huang et al. 2016, eq. 4, block 1 already has a
     nonzero rate. The rates are plain floats, so a model can be built on the meta
@@ -110,7 +110,7 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
 
 
 class Block(nn.Module):
-    """Mix the tokens, then process each alone; add both results, `b n d -> b n d`.
+    """Attention, then an MLP, each with a residual connection, `b n d -> b n d`.
 
     Dosovitskiy et al. 2021, eq. 2 and 3. The norms are inside the residual branches
     (pre-norm): the sum itself is never normalised, so an unmodified path runs through

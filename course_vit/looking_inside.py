@@ -73,7 +73,8 @@ def check_maps(maps: Sequence[Tensor]) -> None:
         low, high = weights.sum(dim=-1).aminmax()
         if (weights < 0).any() or not 0.98 < low <= high < 1.02:
             raise ValueError(
-                "a map must hold shares, with rows that sum to 1, got sums from "
+                "the rows of an attention map must sum to 1, without negative numbers, "
+                "got sums from "
                 f"{low:.2f} to {high:.2f} and entries down to {weights.min():.2g}"
             )
 
@@ -88,7 +89,7 @@ def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
         maps: The map of each block, first block first, each `b h n m`.
 
     Raises:
-        ValueError: If the list is empty, or if an entry is no map (`check_maps`).
+        ValueError: If the list is empty, or if an entry is not a map (`check_maps`).
     """
     check_maps(maps)
     identity = torch.eye(maps[0].shape[-1]).to(maps[0])
@@ -121,7 +122,7 @@ def mean_attention_distance(
 
     Raises:
         ValueError: If the patches do not fill the grid, if a size is not a positive
-            integer, or if an entry of `maps` is no map (`check_maps`).
+            integer, or if an entry of `maps` is not one (`check_maps`).
     """
     check_maps(maps)
     check_sizes(or_zero=True, num_prefix_tokens=num_prefix_tokens)
@@ -164,7 +165,7 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
     """
     check_shape("kernels", kernels, ("d", "c", "p", "p"))
     check_sizes(num_filters=num_filters)
-    wide = torch.promote_types(kernels.dtype, torch.float32)  # half has no SVD
+    wide = torch.promote_types(kernels.dtype, torch.float32)  # the SVD needs it
     rows = kernels.detach().flatten(1).to(wide)
     check_range(1, min(rows.shape), num_filters=num_filters)
     *_, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
@@ -179,7 +180,7 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
 def position_similarity(
     position: Tensor, grid_size: tuple[int, int], num_prefix_tokens: int = 1
 ) -> Tensor:
-    """The cosine between all places, `1 n d -> (gh gw) gh gw`: a tile for each patch.
+    """The cosine similarity of all position rows, `1 n d -> (gh gw) gh gw`.
 
     Dosovitskiy et al. 2021, fig. 7 centre.
 

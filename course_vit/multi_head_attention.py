@@ -77,7 +77,7 @@ class MultiHeadAttention(nn.Module):
         return rearrange(self.qkv(x), pattern, three=3, h=self.num_heads).unbind(0)
 
     def attention_map(self, x: Tensor) -> Tensor:
-        """Who looks at whom, `b n d -> b h n m`; every row sums to 1."""
+        """The attention map of each head, `b n d -> b h n m`; a row sums to 1."""
         q, k, _ = self.split_heads(x)
         return attention_weights(q, k)
 

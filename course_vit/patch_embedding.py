@@ -53,7 +53,7 @@ def check_sizes(*, or_zero: bool = False, **sizes: int) -> None:
 
 
 def check_range(low: float, high: float, /, **numbers: float) -> None:
-    """Refuse what is not a finite number between two bounds.
+    """Refuse anything but a finite number between two bounds.
 
     Args:
         low: The smallest number that is allowed.
@@ -61,7 +61,7 @@ def check_range(low: float, high: float, /, **numbers: float) -> None:
         numbers: The numbers, each under the name that the message shows.
 
     Raises:
-        ValueError: If a value is out of the range, infinite, nan, or not a number.
+        ValueError: If a value is out of range, infinite, nan or not a number.
     """
     for name, number in numbers.items():
         is_number = isinstance(number, Real) and not isinstance(number, bool)
@@ -70,7 +70,7 @@ def check_range(low: float, high: float, /, **numbers: float) -> None:
 
 
 def check_shape(name: str, x: Tensor, expected: Sequence[int | str]) -> None:
-    """Refuse a tensor whose shape is not the expected one.
+    """Refuse a tensor that does not have the expected shape.
 
     Args:
         name: What the tensor holds, for the message.
@@ -120,7 +120,7 @@ def as_pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
 
     Args:
         size: One number for a square, or a pair (height, width).
-        name: What the message calls the size.
+        name: The name of the size in the message.
 
     Raises:
         ValueError: If the size is not one positive integer or a pair of them.

@@ -71,7 +71,7 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
     """
     check_sizes(num_positions=num_positions, dim=dim)
     if dim == 1:
-        raise ValueError(f"dim must hold a sine and a cosine, got {dim}")
+        raise ValueError(f"dim must be at least 2, for a sine and a cosine, got {dim}")
     position = torch.arange(num_positions, dtype=torch.float64)
     angle = position[:, None] / torch.logspace(0, 4, dim // 2, dtype=torch.float64)
     table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim % 2))
@@ -82,7 +82,7 @@ def timing_signal(num_positions: int, dim: int) -> Tensor:
 
 
 def sincos_2d_encoding(grid_size: tuple[int, int], dim: int) -> Tensor:
-    """Grid row and grid column of every patch as waves, `(gh gw) d`.
+    """The row and column of every patch as sines and cosines, `(gh gw) d`.
 
     The tokens are in reading order, and a class token gets no row. A row consists of
     four quarters, [sin y, sin x, cos y, cos x]: the layout of timm's
@@ -160,7 +160,7 @@ def resize_position_embedding(
         return position
     prefix, grid = position[:, :num_prefix_tokens], position[:, num_prefix_tokens:]
     grid = rearrange(grid, "1 (gh gw) d -> 1 d gh gw", gh=gh, gw=gw)
-    wide = torch.promote_types(position.dtype, torch.float32)  # half has no bicubic
+    wide = torch.promote_types(position.dtype, torch.float32)  # bicubic needs it
     grid = F.interpolate(grid.to(wide), new_grid_size, **RESIZE_POLICIES[policy])
     grid = rearrange(grid.to(position.dtype), "1 d gh gw -> 1 (gh gw) d")
     return torch.cat([prefix, grid], dim=1)

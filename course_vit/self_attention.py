@@ -84,7 +84,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
         if blocked.any():
             rows = blocked.nonzero()[:3].tolist()
             raise ValueError(
-                f"every query must look somewhere, the mask is all False in rows {rows}"
+                "every query must be allowed to look at a key, but the mask is all "
+                f"False in rows {rows}"
             )
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1)

@@ -64,7 +64,9 @@ def position_table(
 
 
 def linear_head(embed_dim: int, num_classes: int) -> nn.Module:
-    """From features to class scores, `b d -> b num_classes`; no classes, no head.
+    """The layer from features to class scores, `b d -> b num_classes`.
+
+    Without classes it is the identity.
 
     Args:
         embed_dim: The width of a token, `d`.
@@ -78,11 +80,12 @@ def linear_head(embed_dim: int, num_classes: int) -> nn.Module:
 
 
 def init_weights(model: nn.Module) -> None:
-    """Draw every trainable weight anew.
+    """Initialise every trainable weight.
 
-    Matrices, prefix tokens and positions: normal with std 0.02 (DeiT, timm; the cut of
-    `trunc_normal_` at +-2 is 100 stds away). Patch kernels: std fan_in ** -0.5
-    (the paper's JAX code, torchvision). Biases: 0. Norms stay at 1 and 0.
+    Matrices, prefix tokens and positions: normal with std 0.02 (DeiT, timm; the
+    function `trunc_normal_` cuts at +-2, which is 100 stds away). Patch kernels:
+    std fan_in ** -0.5 (the paper's JAX code, torchvision). Biases: 0. Norms stay at
+    1 and 0.
 
     Args:
         model: A new model, whose norms are still at 1 and 0.
@@ -98,7 +101,7 @@ def init_weights(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=std)
 
 
-# For tools that record a model (`torch.fx`): each call of `repeat` is one step.
+# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
 _STEPS = (wrap("repeat"),)
 
 

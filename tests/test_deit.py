@@ -442,7 +442,7 @@ def test_anything_but_a_pair_of_answers_is_refused(package, outputs):
         (logits(5, b=1), r"teacher's logits \(4, 5\), got shape \(1, 5\)"),
         (logits(5)[0], r"teacher's logits \(4, 5\), got shape \(5,\)"),
         (logits(5).argmax(-1), r"teacher's logits \(4, 5\), got shape \(4,\)"),
-        (logits(5) / 0 * 0, "teacher's logits contain nan: look at the teacher alone"),
+        (logits(5) / 0 * 0, "teacher's logits contain nan: run the teacher alone"),
     ],
 )
 def test_logits_that_a_student_cannot_learn_from_are_refused(kind, teacher, message):

@@ -103,7 +103,7 @@ def test_rollout_follows_every_path(package, b, h, n, blocks):
         (random_maps(1, 2, 4, 5), r"expected maps \(1, h, 5, 5\), got shape \(1, 2, 4"),
         ([*random_maps(1, 2, 4, 4), *random_maps(1, 2, 5, 5)], r"got shape \(1, 2, 5"),
         ([*random_maps(1, 2, 4, 4), *random_maps(2, 2, 4, 4)], r"got shape \(2, 2, 4"),
-        ([torch.randn(1, 2, 4, 4)], "must hold shares, with rows that sum to 1"),
+        ([torch.randn(1, 2, 4, 4)], "must sum to 1, without negative numbers"),
         ([2 * torch.eye(4)[None, None]], r"got sums from 2\.00 to 2\.00"),
         ([torch.tensor([[2.0, -1], [0, 1]])[None, None]], "entries down to -1"),
         ([math.nan * torch.eye(4)[None, None]], "got sums from nan"),

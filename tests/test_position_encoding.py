@@ -239,7 +239,7 @@ def test_a_table_in_half_precision_is_stretched_in_float32(package, policy, dtyp
         ),
         (
             lambda p: p.timing_signal(4, 1),
-            "dim must hold a sine and a cosine, got 1",
+            "dim must be at least 2, for a sine and a cosine, got 1",
         ),
         (
             lambda p: p.sincos_2d_encoding((2, 2), 6),
