@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from packaging.tags import parse_tag
 
-from course_vit.kit import CourseError, bundle
+from course_vit.kit import CourseError, bundle, storage
 from course_vit.kit.bundle import Wheel
 from course_vit.kit.cli import main
 
@@ -120,6 +121,27 @@ def test_a_second_run_fetches_only_what_is_missing_or_damaged(room, index):
     room.make()
     assert [path for path, _ in index.asked[count:]] == ["/one-1.0-py3-none-any.whl"]
     assert first.read_bytes() == FILES["/one-1.0-py3-none-any.whl"]
+
+
+def test_two_at_once_fetch_every_wheel_once(room, index):
+    with ThreadPoolExecutor() as pool:
+        runs = [
+            pool.submit(lambda: [*bundle.bundle(room.folder, "linux", "3.12")])
+            for _ in range(2)
+        ]
+    for run in runs:
+        assert "is complete" in run.result()[-1]
+    assert sorted(path for path, _ in index.asked) == sorted(FILES)
+    assert ".course-vit.lock" not in (room.folder / "SHA256SUMS").read_text()
+
+
+def test_one_that_takes_too_long_is_named(room, index, monkeypatch, capsys):
+    monkeypatch.setattr(storage, "SECONDS", 0.1)
+    with storage.locked(room.folder):
+        assert room.make() == 1
+    said = capsys.readouterr().err
+    assert f"another process has been changing {room.folder}" in said
+    assert index.asked == []
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(room, index, capsys):

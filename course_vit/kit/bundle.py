@@ -21,7 +21,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import parse_wheel_filename
 
 from . import COURSE, CourseError
-from .storage import course_version, write
+from .storage import LOCK, course_version, locked, write
 
 HERE = Path(__file__).parent
 INSTALLER = HERE / "install_bundle.py"
@@ -65,7 +65,8 @@ def bundle(
 
     Raises:
         CourseError: If `uv` or Python 3.11 is missing, if there is no set of packages
-            for this system, or if something cannot be fetched.
+            for this system, if something cannot be fetched, or if another process has
+            been making the same bundle for `SECONDS`.
     """
     if sys.version_info < (3, 11):
         raise CourseError(
@@ -88,12 +89,14 @@ def bundle(
             )
         if not fetch:
             return
-        for count, wheel in enumerate(rest, 1):
-            yield f"{count} of {len(rest)}: {wheel.name} ({megabytes([wheel])} MB)"
-            download(wheel, wheels / wheel.name)
-        if isinstance(course, Path):
-            write(wheels / course.name, course.read_bytes())
-    yield from finish(folder, python, system)
+        with locked(folder):
+            for count, wheel in enumerate(rest, 1):
+                yield f"{count} of {len(rest)}: {wheel.name} ({megabytes([wheel])} MB)"
+                if not is_whole(wheels / wheel.name, wheel):  # another process may have
+                    download(wheel, wheels / wheel.name)
+            if isinstance(course, Path):
+                write(wheels / course.name, course.read_bytes())
+            yield from finish(folder, python, system)
 
 
 def course_wheel(scratch: Path) -> Path | str:
@@ -234,7 +237,7 @@ def finish(folder: Path, python: str, system: str) -> Iterator[str]:
         yield "the web site is not in it: make site, then run the command again"
     files = [it for it in folder.rglob("*") if it.is_file() and it.suffix != ".partial"]
     names = sorted(it.relative_to(folder).as_posix() for it in files)
-    names = [name for name in names if name != "SHA256SUMS"]
+    names = [name for name in names if name not in ("SHA256SUMS", LOCK)]
     sums = "".join(f"{digest(folder / name)}  {name}\n" for name in names)
     write(folder / "SHA256SUMS", sums.encode())
     yield (

@@ -35,15 +35,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     The system releases the lock when the process ends, even if it crashes.
     """
-    from filelock import FileLock, Timeout  # only a workbook needs it
+    from filelock import FileLock, Timeout  # export and predict do not need it
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK).acquire(timeout=SECONDS)
     except Timeout:
         raise WorkbookError(
-            f"another process has been changing {folder} for {SECONDS:.0f} s: wait for "
-            "it, or interrupt the check that is running in another notebook"
+            f"another process has been changing {folder} for {SECONDS:.0f} s: wait "
+            "until it has finished, or stop it (it may be a check in another notebook)"
         ) from None
     except OSError as error:
         raise cannot_write(folder, error) from None
