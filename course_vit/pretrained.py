@@ -1,9 +1,9 @@
 """Lesson 11. Pretrained weights.
 
 A file of published weights rarely fits your model as it is: the names are different,
-three layers are one, the axes come in a different order, and positions and head have
-the wrong size. In this lesson you make it fit, and prove that every number arrived
-where it belongs.
+one of your layers is stored as three, the axes come in a different order, and positions
+and head have the wrong size. In this lesson you make it fit, and prove that every
+number arrived where it belongs.
 
 Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
@@ -231,7 +231,7 @@ def recognise_naming(keys: Iterable[str]) -> str:
     best = max(NAMINGS, key=known)
     if not known(best):
         raise ValueError(
-            "these weights are of no model that the course knows, since no naming of"
+            "these weights do not belong to a model that the course knows: no naming of"
             f" {list(NAMINGS)} has these keys: {_some(keys)}"
         )
     return best

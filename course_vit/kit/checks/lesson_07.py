@@ -380,5 +380,5 @@ why_a_cnn.mistakes |= {
     " one learns nearly all its training images": "A",
     "mixing-loses-pixels: every pixel is in some token, and a weighted sum with"
     " learned weights can keep what it needs": "C",
-    "optimizer-made-the-difference: the same fit trained both, with equal AdamW": "D",
+    "optimizer-made-the-difference: the same fit trained both, with AdamW": "D",
 }
