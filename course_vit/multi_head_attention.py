@@ -22,7 +22,7 @@ __all__ = [
 
 # --- 4.3 The layer ---
 
-# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
+# You can skip this: when `torch.fx` records a model, each of these calls is one step.
 _STEPS = wrap("rearrange"), wrap("check_shape")
 
 

@@ -357,7 +357,7 @@ def paired_lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 
 # Exercise 15.1
 def test_patchify(patchify) -> None:
-    """Every window of the images is the patch of its number, pixel by pixel."""
+    """Each patch equals the window that it was cut from, pixel by pixel."""
     images = torch.arange(2 * 3 * 28 * 30.0).reshape(2, 3, 28, 30)  # b c h w
     patches = patchify(images, (4, 5))
     assert patches.shape == (2, 7 * 6, 3 * 4 * 5)
@@ -381,7 +381,7 @@ def test_sinusoid(sinusoid_encoding) -> None:
 
 # Exercise 15.3
 def test_attention_weights(attention_weights) -> None:
-    """Every row is made from exponentials of its own scores, also with a mask."""
+    """Each row comes from exponentials of its own scores, with and without a mask."""
     q, k = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8)
     some = torch.rand(4, 5) < 0.6
     some[:, 0] = True
@@ -410,7 +410,7 @@ def test_heads(layer_class) -> None:
 
 # Exercise 15.5
 def test_drop_path(layer_class) -> None:
-    """Whole images in training, the right share, the same mean, anew each time."""
+    """Training drops whole images, keeps the mean, draws anew; eval drops none."""
     layer, x = layer_class(0.4), torch.ones(2000, 3, 2)
     out = layer(x)
     dropped = (out == 0).flatten(1).float().mean(dim=1)  # the share of each image
@@ -423,7 +423,7 @@ def test_drop_path(layer_class) -> None:
 
 # Exercise 15.6
 def test_distillation(loss) -> None:
-    """The number of the definition at two temperatures, and a gradient."""
+    """The loss follows its definition at two temperatures, and has a gradient."""
     student, teacher = torch.randn(6, 4, requires_grad=True), 3 * torch.randn(6, 4)
     for tau in (1.0, 3.0):
         p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)

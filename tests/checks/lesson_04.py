@@ -184,7 +184,7 @@ WRONG = {
         ("DAGEFB", "line A stopped with ValueError"),
         ("BDGAEF", "line B stopped with NameError"),
         ("DGAE", r"end with shape \(2, 3, 5, 4\)"),
-        ("DGAEFBB", "use a line once, B appears"),
+        ("DGAEFBB", "use each line once: B appears"),
         (list("DGAX"), r"no line \['X'\]"),
         ([], "nothing is called `out`"),
     ],

@@ -116,7 +116,7 @@ order = exercise(
         f"there is no line {{got}}, only {', '.join(LINES)}": (
             lambda answer: [label for label in labels(answer) if label not in LINES]
         ),
-        "use a line once, {got} appears more often": lambda answer: ", ".join(
+        "use each line once: {got} appears more often": lambda answer: ", ".join(
             label for label in LINES if labels(answer).count(label) > 1
         ),
         "your lines were run, and {got}": lambda answer: run_lines(answer)[0],
@@ -131,7 +131,7 @@ order = exercise(
     },
 )
 order.mistakes |= {
-    "last-map-before-merge: your lines were run, and line B stopped: `to_out` takes"
+    "last-map-before-merge: your lines were run, and line B stopped: `to_out` expects"
     " the 12 numbers of a token, and the last axis of `out` has 4": "DGAEB",
     "reshape-into-heads: your lines run and the shape is right. But if the tokens are"
     " shuffled, the outputs are not shuffled in the same way: they differ by up to"
@@ -365,7 +365,9 @@ layer.mistakes |= {
 
 # 4.3 Do more heads cost more?
 
-SLICES = "a head is e = d / h wide: write down the shapes of its matrices, times h"
+SLICES = (
+    "a head is e = d / h wide: write down the shapes of its matrices, and multiply by h"
+)
 cost = choose("4.3", "B")
 cost.mistakes |= {
     f"heads-cost-extra: there are more heads, but {SLICES}": "A",
@@ -388,8 +390,8 @@ repaired = exercise(
         ),
         "heads-not-moved-back": lambda f: shuffle_error(applied(f)),
         "attends-among-heads": lambda f: is_heard(applied(f)),
-        "tokens stay whole, but a loop over the heads differs by up to {off:.2f}: only"
-        " one line was broken": lambda f: applied(f)(X),
+        "tokens stay whole, but your result and a loop over the heads differ by up to"
+        " {off:.2f}: only one line was broken": lambda f: applied(f)(X),
     },
     also={
         "4 tokens of width 10, 3 images and 5 heads": (
@@ -530,7 +532,7 @@ leaks.mistakes |= {
         leak_test(watch=lambda x: x[1]),
         seen=lambda got, _: got["leaky"] and 0 < got["images"] < got["b"],
     ),
-    f"nothing-changed: {LEAKY_ONE}: the layer was asked with unchanged tokens only. A"
+    f"nothing-changed: {LEAKY_ONE}: your test ran the layer on unchanged tokens only. A"
     " mix-up of b and n keeps every shape; change one image, and watch a"
     " different one": answers(
         lambda layer, x: layer(x).shape != x.shape,

@@ -101,11 +101,11 @@ gap.mistakes |= {
     " far below {right:.3f}: many good logits must not hide a bad one": (
         gap_by(summary=lambda difference: difference.abs().mean())
     ),
-    "not-in-units-of-spread: one logit is off by 2, and that is your gap. Is this"
-    " a lot or a little? In units of the spread of the logits of `theirs` it is"
+    "not-in-units-of-spread: one logit is off by 2, and your gap is 2 as well. Is"
+    " this a lot or a little? In units of the spread of the logits of `theirs` it is"
     " {right:.3f}": gap_by(scale=lambda right: 1),
-    "something-stayed-random: ours has a weight that theirs lacks: it stayed random,"
-    " and nothing was raised": gap_by(
+    "something-stayed-random: `ours` has a weight that `theirs` lacks: this weight"
+    " stayed random, and nothing was raised": gap_by(
         copies=lambda ours, theirs: ours.load_state_dict(theirs.state_dict(), False)
     ),
     "signed-difference: one logit is too low by 2, and your gap is {got:.3f}: a"

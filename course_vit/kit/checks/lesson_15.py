@@ -58,7 +58,7 @@ def exam(
         right=right,
         trial={
             FALSE_ALARM: lambda test: caught(inspect.unwrap(test), good, SEEDS),
-            f"{SCORE} In which input would the first of them show?": (
+            f"{SCORE} For which input would the first of them give a wrong result?": (
                 lambda test: caught(inspect.unwrap(test), bad)
             ),
         },
@@ -334,9 +334,9 @@ exam(
     {
         "shape-only: Your test looks at the shape and never at a number: which images"
         " are 0, and how many?": drops_to_a_shape,
-        "one-size: One half kept is one half dropped, and your test tried one pass in"
-        " one mode: which probability, which passes and which modes tell"
-        " more?": drops_half,
+        "one-size: With probability 0.5 as many images are kept as dropped, and your"
+        " test ran one pass in one mode: which probability, how many passes and"
+        " which modes would show more?": drops_half,
         "mean-only: Many ways to drop keep the mean at 1: what else does stochastic"
         " depth promise?": keeps_the_mean,
     },

@@ -177,7 +177,7 @@ def split_and_merged(pictures: list[Tensor], titles: list[str]) -> Figure:
     return describe(
         tiles(pictures, titles, columns=3, size=2.9),
         f"{len(pictures)} pictures: {', '.join(titles)}. The first is the photograph; "
-        "the others are colourful noise in fine stripes. Numbers in their place: "
+        "the others are colourful noise in stripes and blocks. Numbers in their place: "
         f"{', '.join(same)}.",
     )
 
