@@ -111,7 +111,7 @@ def check_images(
     check_shape("images", images, ("b", in_chans, *img_size))
 
 
-# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
+# You can skip this: when `torch.fx` records a model, each of these calls is one step.
 _STEPS = wrap("rearrange"), wrap("check_images")
 
 

@@ -101,7 +101,7 @@ def init_weights(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=std)
 
 
-# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
+# You can skip this: when `torch.fx` records a model, each call of `repeat` is one step.
 _STEPS = (wrap("repeat"),)
 
 
