@@ -230,7 +230,6 @@ def random_features(dim: int) -> Tensor:
     These are T2T-ViT's rows. With them the products of `positive_features` are, for
     short vectors, a Gaussian kernel on average, not `exp(q k)`.
 
-
     Args:
         dim: The width of the keys and queries, `e`.
 

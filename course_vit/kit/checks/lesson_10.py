@@ -318,8 +318,8 @@ bracket.mistakes |= {
     " by what must you divide each row so that its weights sum to 1?": lambda q, k, v: (
         q @ (k.mT @ v)
     ),
-    "softmax-once-more: the features are there in place of the exponential, and your"
-    " softmax takes it once more": lambda q, k, v: (q @ k.mT).softmax(dim=-1) @ v,
+    "softmax-once-more: the features already replace the exponential, but your softmax"
+    " computes it once more": lambda q, k, v: (q @ k.mT).softmax(dim=-1) @ v,
     "eps-fixed: with eps=1.0 the answer is the same as with 1e-8: add the eps of the"
     " argument": lambda q, k, v, eps=1e-8: linear_attention(q, k, v),
     "eps-at-every-key: with eps=1.0 the denominator grows by 7, the number of keys: add"
