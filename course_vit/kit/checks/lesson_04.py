@@ -73,7 +73,9 @@ def of_the_middle(answer) -> dict:
         ),
         "channels-interleaved: the results differ from those of a loop over the heads"
         " by up to {off:.2f}: do the channels of a head lie side by side when proj"
-        " comes?": (answer(lambda *qkv: rearrange(mix(*qkv), "b h n e -> b n (e h)"))),
+        " reads them?": (
+            answer(lambda *qkv: rearrange(mix(*qkv), "b h n e -> b n (e h)"))
+        ),
     }
 
 
@@ -330,8 +332,10 @@ layer.mistakes |= {
     " published weights the channels of one head are neighbours, head after head": cut(
         "b n (three e h) -> three b h n e"
     ),
-    "scale-of-the-model: the scores look divided by the root of the model's width:"
-    " which two vectors were multiplied, and how wide are they?": mixes(scale=12**-0.5),
+    "scale-of-the-model: the scores look as if they were divided by the root of the"
+    " model's width: which two vectors were multiplied, and how wide are they?": mixes(
+        scale=12**-0.5
+    ),
     "scale-left-out: the scores look as if nothing had divided them (lesson 3)": mixes(
         scale=1.0
     ),

@@ -23,8 +23,9 @@ from .judge import Judge, draw, exercise
 SEEDS = range(20)  # a test of something random must not fail by chance
 
 FALSE_ALARM = (
-    "your test fails for a right implementation ({got}): does it ask for more than the"
-    " specification, such as equality to the last digit?"
+    "your test fails for a right implementation ({got}): is there a slip in the test,"
+    " or does it ask for more than the specification, such as equality to the last"
+    " digit? Call your test with the course's own function to see the error."
 )
 SCORE = (
     "your test catches {caught} of {all} wrong implementations. Not caught: {missed}."
@@ -69,7 +70,7 @@ def exam(
         },
     )
     judge.mistakes |= {
-        name.replace(": ", f": {SCORE} "): test for name, test in weak.items()
+        name.replace(": ", f": {SCORE} ", 1): test for name, test in weak.items()
     }
     return judge
 
@@ -117,7 +118,7 @@ exam(
         "shape-only: Your test looks at the shape and never at a number: what would the"
         " numbers have to be, so that you can tell which pixel came from"
         " where?": patches_have_a_shape,
-        "one-size: All sizes in your test are equal, so an exchange of two axes does"
+        "one-size: Some sizes in your test are equal, so an exchange of two axes does"
         " not show: which sizes should differ?": patches_of_a_square,
         "sum-only: A sum stays the same whatever the order: what tells one order from"
         " another?": patches_have_a_sum,
@@ -275,7 +276,7 @@ exam(
         "shape-only: Your test looks at the shape and never at a number: what does head"
         " 0 compute, in plain torch?": layer_has_a_shape,
         "one-size: With a single head nothing can be mixed up among heads: how many"
-        " heads show it?": layer_of_one_head,
+        " heads would show a mix-up?": layer_of_one_head,
         "order-only: Many wrong layers do not care about the order of the tokens"
         " either: which numbers should come out?": layer_knows_no_order,
     },
