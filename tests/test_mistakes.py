@@ -23,12 +23,21 @@ SCORES = {
 @pytest.mark.parametrize("number", SCORES)
 def test_a_strong_test_catches_all_and_weak_ones_what_they_look_at(number):
     judge = judge_of(number)
-    false_alarms, found = judge.trials
+    _, false_alarms, found = judge.trials
     weak = [known.answers[0] for known in judge.known().values()]
     for test in (*weak, judge.right):
         assert outcome(false_alarms, test) == []
     counts = [len(outcome(found, test)) for test in (*weak, judge.right)]
     assert counts == [*SCORES[number]]
+
+
+@pytest.mark.parametrize("number", SCORES)
+def test_an_error_in_the_test_itself_is_shown_as_it_is(number):
+    def misspelt(implementation):
+        assert torch.oens(2) == 1
+
+    with pytest.raises(AttributeError, match="oens"):
+        judge_of(number)(misspelt)
 
 
 def test_a_test_of_the_shape_catches_wrong_shapes_and_nothing_else():

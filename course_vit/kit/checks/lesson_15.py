@@ -16,16 +16,16 @@ from ...patch_embedding import as_pair, patchify
 from ...position_encoding import sinusoid_encoding
 from ...self_attention import attention_weights
 from .. import solutions
-from ..mistakes import Test, caught, wrong
+from ..mistakes import Test, caught, fails, wrong
 from . import judge_of
 from .judge import Judge, draw, exercise
 
 SEEDS = range(20)  # a test of something random must not fail by chance
 
 FALSE_ALARM = (
-    "your test fails for a right implementation ({got}): is there a slip in the test,"
-    " or does it ask for more than the specification, such as equality to the last"
-    " digit? Call your test with the course's own function to see the error."
+    "your test fails for a right implementation ({got}): does it ask for more than the"
+    " specification, such as equality to the last digit? Call your test with the"
+    " course's own function to see which assert fails."
 )
 SCORE = (
     "your test catches {caught} of {all} wrong implementations. Not caught: {missed}."
@@ -49,6 +49,9 @@ def exam(
         weak: Tests that are too weak, by the name of the mistake and its hint.
     """
 
+    def slip(test: Test) -> None:  # an error in the test is shown as it is
+        fails(inspect.unwrap(test), next(iter(good.values())), by=AssertionError)
+
     def missed(got: list[str], _: object) -> str:
         left = [name for name in bad if name not in got]
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -58,6 +61,7 @@ def exam(
         number,
         right=right,
         trial={
+            "": slip,
             FALSE_ALARM: lambda test: caught(inspect.unwrap(test), good, SEEDS),
             f"{SCORE} For which input would the first of them give a wrong result?": (
                 lambda test: caught(inspect.unwrap(test), bad)
