@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from string import Formatter
 
 import torch
 
 from course_vit import create_model
 from course_vit.kit.checks import EXERCISES, judge_of
-from course_vit.kit.exercises import lessons, read
+from course_vit.kit.exercises import KINDS, lessons, read
+from course_vit.kit.mistakes import in_words, readable
 from course_vit.kit.models import FAMILIES
 from course_vit.pretrained import NAMINGS
 
@@ -86,16 +86,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 # --- Exercises, and the mistakes that their checks recognise ---
 
-KINDS = {
-    "implement": "write",
-    "faded": "complete",
-    "fix": "fix",
-    "predict": "predict",
-    "choose": "choose",
-    "order": "put in order",
-    "test": "write a test",
-}
-
 
 def by_lesson(tell: Callable[[list[str]], str]) -> str:
     """A section for each lesson; `tell` is given the numbers of its exercises."""
@@ -143,7 +133,7 @@ def mistakes_of(number: str) -> str:
         return text
     known = judge_of(number).known().values()
     lines = [
-        f"- **{mistake.name.replace('-', ' ').capitalize()}:** {readable(mistake.hint)}"
+        f"- **{in_words(mistake.name).capitalize()}:** {readable(mistake.hint)}"
         for mistake in known
     ]
     fold = f"{len(lines)} mistakes that this check recognises"
@@ -152,15 +142,6 @@ def mistakes_of(number: str) -> str:
         + "\n".join(lines)
         + "\n\n</details>"
     )
-
-
-def readable(hint: str) -> str:
-    """A hint with three dots for each number that the check fills in."""
-    parts = [
-        literal + ("" if name is None else "…")
-        for literal, name, *_ in Formatter().parse(hint)
-    ]
-    return "".join(parts) or "The check says what it has observed."
 
 
 # --- Papers and code ---

@@ -1,6 +1,7 @@
 """Wrong implementations of what the lessons build, and which of them a test catches."""
 
 from collections.abc import Callable, Iterable, Mapping
+from string import Formatter
 from typing import Any
 
 import torch
@@ -18,11 +19,25 @@ def wrong(exercise: str, *without: str) -> dict[str, Any]:
         without: Names of mistakes to leave out.
     """
     return {
-        f"{name.replace('-', ' ')}{f' ({count + 1})' if count else ''}": made
+        f"{in_words(name)}{f' ({count + 1})' if count else ''}": made
         for name, known in judge_of(exercise).known().items()
         for count, made in enumerate(known.answers)
         if name not in without
     }
+
+
+def in_words(mistake: str) -> str:
+    """The name of a mistake as people read it."""
+    return mistake.replace("-", " ")
+
+
+def readable(hint: str) -> str:
+    """A hint with three dots for each number that the check fills in."""
+    parts = [
+        literal + ("" if name is None else "…")
+        for literal, name, *_ in Formatter().parse(hint)
+    ]
+    return "".join(parts) or "The check says what it has observed."
 
 
 def caught(

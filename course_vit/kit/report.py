@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from . import CourseError
 from .checks import EXERCISES, judge_of
+from .mistakes import in_words
 from .plots import BLUE, ORANGE, describe, figure
 from .storage import course_version, locked, read_json, write
 from .workbook import Workbook, by_mistake
@@ -184,7 +185,7 @@ def sentences(room: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[str]:
     if named := [it for it in made if it[1] != OTHER]:
         count, mistake, row = max(named, key=lambda it: it[0])
         said.append(
-            f"The most common mistake is {readable(mistake)!r} in exercise "
+            f"The most common mistake is {in_words(mistake)!r} in exercise "
             f"{row.exercise}: {learners(count)} made it."
         )
     return said
@@ -197,14 +198,10 @@ def learners(count: int) -> str:
 def cells(row: Row) -> list[str]:
     """A row of the table as text."""
     counted = sorted(row.mistakes.most_common(), key=lambda it: it[0] == OTHER)
-    made = [f"{readable(name)} ({n})" for name, n in counted]
+    made = [f"{in_words(name)} ({n})" for name, n in counted]
     attempts = f"{row.attempts:g}" if row.attempts else ""
     counts = [str(row.passed), str(row.stuck), attempts]
     return [row.exercise, row.title, *counts, "; ".join(made)]
-
-
-def readable(mistake: str) -> str:
-    return mistake.replace("-", " ")
 
 
 def as_csv(rows: Sequence[Row]) -> str:
