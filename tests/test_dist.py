@@ -102,7 +102,7 @@ def test_an_editable_installation_leads_to_the_clone(tmp_path):
 
 
 def test_the_metadata_is_valid_and_says_what_to_install(metadata):
-    assert metadata.license_expression == "Apache-2.0 AND CC-BY-4.0"
+    assert metadata.license_expression == "Apache-2.0 AND CC-BY-4.0 AND MIT"
     assert metadata.description_content_type == "text/markdown"
     assert {"course", "check"} <= set(metadata.provides_extra)
 

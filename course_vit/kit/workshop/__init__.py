@@ -326,7 +326,8 @@ def take_home_page(lesson: Lesson, agenda: Agenda) -> str:
         parts.append(f"<h2>Left to do</h2>\n{table('Exercises', head, rows)}")
     parts.append(
         f"<p>You find all of it in <code>{lesson.path.name}</code> in your workbook. "
-        "<code>course-vit lab</code> opens the workbook at your next exercise.</p>"
+        "<code>course-vit lab</code> opens the workbook at your next exercise. Where "
+        "this page says \"below\", it means the lesson.</p>"
     )
     return page(f"To take home: {lesson.title}", "\n".join(parts))
 

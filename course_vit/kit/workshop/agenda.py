@@ -89,10 +89,12 @@ def make_agenda(plan: str = "5h", begin: str = "9:00") -> Agenda:
             if fill(empty, shown, kept | {number}):
                 kept = kept | {number}
     if not shown:
+        first = lessons[0]
+        one = items([first], {min(first.exercises, key=length_of)})
         raise CourseError(
-            f"the plan {plan!r} is too short for {lessons[0].title}, which needs "
-            f"{lessons[0].minutes} minutes and {WELCOME.minutes + GOODBYE.minutes} for "
-            "welcome and goodbye: choose a longer one, such as 5h"
+            f"the plan {plan!r} is too short: {first.title} with one exercise, a "
+            f"welcome and a goodbye needs {sum(it.minutes for it in one)} minutes "
+            "without a break; choose a longer one, such as 5h"
         )
     return Agenda(
         fill(empty, shown, kept),

@@ -16,8 +16,8 @@ from .html import HERE, as_html, in_line
 from .outline import Lesson, Section, paragraphs, statement, without_links
 
 SIZES = {"large": 1.0, "middle": 0.82, "small": 0.66, "smallest": 0.55}
-ROOM, WIDTH = 11.5, 62  # lines of a slide below its heading, and letters of a line
-LONGEST_CODE = 24  # lines that can be read from the last row
+ROOM, WIDTH = 12.5, 62  # lines of a slide below its heading, and letters of a line
+LONGEST_CODE = 15  # lines that can be read from the last row
 KEYS = "Arrow keys turn the pages, Escape shows all of them, F fills the screen."
 PAGE = """<!doctype html>
 <html lang="en">
@@ -69,7 +69,7 @@ def lines(text: str, em: float) -> float:
     """How many lines a text fills, with the space between paragraphs and items."""
     blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d\.) )", text)
     wrapped = (len(" ".join(it.split())) // (WIDTH / em) + 1 for it in blocks)
-    return sum(wrapped) + 0.8 * len(blocks)
+    return sum(wrapped) + 0.6 * len(blocks)
 
 
 def title_slide(lesson: Lesson) -> str:
@@ -129,7 +129,7 @@ def figures(cell: Cell) -> Iterator[tuple[str, str]]:
 
 
 def shown_code(cell: Cell) -> str:
-    """The code of an exported cell that defines something and is no answer."""
+    """The code of an exported cell that is no answer, without its docstrings."""
     source = cell["source"]
     if cell["cell_type"] != "code" or mark(cell).get("role") == "solution":
         return ""
@@ -138,4 +138,6 @@ def shown_code(cell: Cell) -> str:
     ):
         return ""
     code = source.removeprefix("#| export\n").strip()
+    code = re.sub(r'\n *""".*?"""(?=\n)', "", code, flags=re.DOTALL)
+    code = re.sub(r"\n\n(?= )", "\n", code)  # below a docstring
     return code if code.count("\n") < LONGEST_CODE else ""
