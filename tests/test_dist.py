@@ -76,7 +76,8 @@ def test_the_wheel_has_the_lessons_the_tests_of_their_modules_and_nothing_else(b
     with ZipFile(built[0]) as wheel:
         names = set(wheel.namelist())
     (info,) = {name.split("/")[0] for name in names if "dist-info" in name}
-    wanted |= {f"{info}/licenses/{name}" for name in ("LICENSE", "LICENSE-TEXT")}
+    licences = ["LICENSE", "LICENSE-TEXT", "course_vit/kit/workshop/reveal/LICENSE"]
+    wanted |= {f"{info}/licenses/{name}" for name in licences}
     wanted |= {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
     assert names == wanted | {f"{info}/entry_points.txt"}
 

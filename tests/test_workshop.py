@@ -18,7 +18,7 @@ from course_vit.kit.exercises import mark
 from course_vit.kit.mistakes import in_words
 from course_vit.kit.workshop import agenda, kit, workshop
 from course_vit.kit.workshop.html import as_html, formula
-from course_vit.kit.workshop.outline import course
+from course_vit.kit.workshop.outline import course, outline, statement
 
 PLANS = ("1h", "90min", "2h", "5h", "2x6h", "5x90min", "3x10h")
 each_plan = pytest.mark.parametrize("plan", PLANS)
@@ -249,6 +249,23 @@ def test_the_notes_name_every_mistake_and_its_exercise(made):
                 assert in_words(name).lower() in text.lower()
 
 
+# Lessons
+
+
+def test_a_lesson_without_its_minutes_is_named(tmp_path):
+    path = tmp_path / "03_broken.ipynb"
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["# Lesson 3. Broken"]}
+    path.write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(CourseError, match=r"03_broken\.ipynb does not begin with"):
+        outline(path)
+
+
+def test_an_exercise_is_looked_up_in_its_own_section():
+    section = course()[3].sections[0]
+    with pytest.raises(ValueError, match=r"section 3\.1 has no exercise 4\.1"):
+        statement(section, "4.1")
+
+
 # Folders
 
 
@@ -285,6 +302,24 @@ def test_a_kit_is_renewed_unless_it_was_changed(tmp_path, monkeypatch):
     with pytest.raises(CourseError, match="you have changed it since"):
         workshop(tmp_path)
     assert (tmp_path / "agenda.html").read_text() == "mine"
+
+
+def test_a_link_to_another_folder_is_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit/live").symlink_to(tmp_path / "mine")
+    with pytest.raises(CourseError, match="live is not a file that this command"):
+        workshop(tmp_path / "kit")
+    assert [*(tmp_path / "mine").iterdir()] == []
+
+
+def test_a_kit_that_was_interrupted_is_finished_by_the_next_run(tmp_path, monkeypatch):
+    files = {"agenda.html": b"first", "notes.html": b"second"}
+    monkeypatch.setattr("course_vit.kit.workshop.kit", lambda *_: files.items())
+    workshop(tmp_path)
+    (tmp_path / "notes.html").unlink()
+    workshop(tmp_path)
+    assert (tmp_path / "notes.html").read_bytes() == b"second"
 
 
 # Formulas

@@ -22,7 +22,6 @@ from .outline import Lesson, Section, course, statement
 from .slides import slides
 
 WRITTEN = "kit.json"  # what the command wrote, so that nothing else is overwritten
-
 MISTAKES = 6  # of an exercise are listed; the others are folded
 
 
@@ -41,10 +40,10 @@ def workshop(folder: Path, plan: str = "5h", begin: str = "9:00") -> list[str]:
     agenda = make_agenda(plan, begin)
     must_be_ours(folder)
     files = dict(kit(agenda, plan, begin))
+    written = {name: digest(folder / name, files[name]) for name in sorted(files)}
+    write(folder / WRITTEN, f"{json.dumps(written, indent=1)}\n".encode())
     for name, content in files.items():
         write(folder / name, content)
-    written = {name: digest(folder / name) for name in sorted(files)}
-    write(folder / WRITTEN, f"{json.dumps(written, indent=1)}\n".encode())
     megabytes = sum(map(len, files.values())) / 1e6
     last = agenda.lessons[-1].number
     return [
@@ -62,7 +61,7 @@ def must_be_ours(folder: Path) -> None:
     for path in sorted(folder.rglob("*")) if folder.exists() else []:
         name = path.relative_to(folder).as_posix()
         known = name == WRITTEN or written.get(name) == digest(path)
-        if not path.is_dir() and not known:
+        if path.is_symlink() or not (path.is_dir() or known):
             raise CourseError(
                 f"{path} is not a file that this command wrote, or you have changed "
                 "it since; nothing was written: move it away, or name an empty folder"
@@ -327,7 +326,7 @@ def take_home_page(lesson: Lesson, agenda: Agenda) -> str:
     parts.append(
         f"<p>You find all of it in <code>{lesson.path.name}</code> in your workbook. "
         "<code>course-vit lab</code> opens the workbook at your next exercise. Where "
-        "this page says \"below\", it means the lesson.</p>"
+        'this page says "below", it means the lesson.</p>'
     )
     return page(f"To take home: {lesson.title}", "\n".join(parts))
 
