@@ -16,7 +16,8 @@ from .html import HERE, as_html, in_line
 from .outline import Lesson, Section, paragraphs, statement, without_links
 
 SIZES = {"large": 1.0, "middle": 0.82, "small": 0.66, "smallest": 0.55}
-ROOM, WIDTH = 12.5, 62  # lines of a slide below its heading, and letters of a line
+ROOM, WIDTH = 13.0, 66  # lines of a slide below its heading, and letters of a line
+CODE = re.compile(r"```.*?```", re.DOTALL)
 LONGEST_CODE = 15  # lines that can be read from the last row
 KEYS = "Arrow keys turn the pages, Escape shows all of them, F fills the screen."
 PAGE = """<!doctype html>
@@ -67,9 +68,11 @@ def slide(body: str, text: str = "") -> str:
 
 def lines(text: str, em: float) -> float:
     """How many lines a text fills, with the space between paragraphs and items."""
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d\.) )", text)
-    wrapped = (len(" ".join(it.split())) // (WIDTH / em) + 1 for it in blocks)
-    return sum(wrapped) + 0.6 * len(blocks)
+    width = WIDTH / em
+    code = [line for it in CODE.findall(text) for line in it.splitlines()]
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d\.) )", CODE.sub("", text))
+    wrapped = (len(" ".join(it.split())) // width + 1.5 for it in blocks)
+    return sum(wrapped) + sum(len(line) // width + 1 for line in code)
 
 
 def title_slide(lesson: Lesson) -> str:
@@ -96,7 +99,7 @@ def section_slides(section: Section) -> Iterator[str]:
             yield exercise_slide(section, mark(cell)["exercise"])
         if code := shown_code(cell):
             body = f"<h3>{name}</h3>\n<pre><code>{escape(code)}</code></pre>"
-            yield slide(body, code.replace("\n", "\n- "))
+            yield slide(body, f"```\n{code}\n```")
 
 
 def figure_slide(heading: str, png: str, alt: str) -> str:
