@@ -1,5 +1,5 @@
-# The short names. `make` lists them; CI runs the same ones. Where there is uv, it makes
-# the environment, .venv, else Python's own venv and pip do.
+# Short names for the commands. `make` lists them, and CI runs the same ones. uv makes the
+# environment, .venv, if you have it; otherwise Python's own venv and pip do.
 #
 # make lab PYTHON=python3.12   builds the environment with that Python
 # make test PY=python          uses the active environment (conda) and installs nothing
@@ -7,8 +7,8 @@
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
 # make notebooks NOTEBOOKS=notebooks/05_encoder_block.ipynb    runs one lesson
 
-.PHONY: help lab test test-browser site test-site test-offline test-gpu check-export \
-	check-style check-types check-spelling check-code check-notebooks dist export \
+.PHONY: help lab test test-browser site test-site test-offline test-gpu test-hub \
+	check-export check-style check-types check-spelling check-code check-notebooks dist export \
 	notebooks results lock clean
 .NOTPARALLEL:
 
@@ -38,10 +38,10 @@ ifdef OFFLINE
 NO_NETWORK = unshare --map-root-user --net sh -c 'ip link set lo up && exec "$$@"' sh
 endif
 
-help:  ## this list
+help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
 
-lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install, make it)
+lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install and make it)
 	$(PY) -m course_vit lab $(WORKBOOK) $(LAB_FLAGS)
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
@@ -66,32 +66,35 @@ test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
 	$(PY) -m pytest -m gpu --durations=10 tests/test_gpu.py
 	$(PY) -m pytest --device cuda --durations=10 tests/test_parity*.py
 
-check-export: $(TEST_ENV)  ## is every module what its notebook prints?
+test-hub:  ## run a real JupyterHub for two learners (as root; PY= the Python of hub/README.md)
+	$(PY) -m pytest -o addopts= -m hub --durations=3 tests/test_hub.py
+
+check-export: $(TEST_ENV)  ## check that every module matches its notebook
 	$(PY) -m course_vit export --check
 
-check-style: $(TEST_ENV)  ## lint, formatting, stored notebooks free of run-time details
+check-style: $(TEST_ENV)  ## check lint, formatting, and that notebooks store no run-time details
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(STRIP) --verify notebooks/*.ipynb
 
-check-types: $(TEST_ENV)  ## types
+check-types: $(TEST_ENV)  ## check types
 	$(PY) -m mypy
 
-check-spelling: $(TEST_ENV)  ## spelling
+check-spelling: $(TEST_ENV)  ## check spelling
 	$(PY) -m codespell_lib
 
-check-code: $(TEST_ENV)  ## the tests; every error that a lesson raises is provoked
+check-code: $(TEST_ENV)  ## run the tests, and provoke every error that a lesson raises
 	$(PY) -m pytest $(PARALLEL) --every-raise --durations=10 tests
 
 check-notebooks: $(TEST_ENV)  ## run every notebook and compare every output
 	$(NO_NETWORK) $(PY) -m pytest $(PARALLEL) --nbval --durations=10 $(NOTEBOOKS)
 
-dist: $(TEST_ENV)  ## build the wheel and the sdist, and learn from the wheel without a clone
+dist: $(TEST_ENV)  ## build the wheel and the sdist, and test the wheel without a clone
 	rm -rf dist
 	$(PY) -m hatchling build
 	DIST=dist $(NO_NETWORK) $(PY) -m pytest -m "not gpu" --durations=10 tests/test_dist.py
 
-export: $(TEST_ENV)  ## print the modules from the notebooks
+export: $(TEST_ENV)  ## write the modules from the notebooks
 	$(PY) -m course_vit export
 
 notebooks: $(TEST_ENV)  ## run every notebook from the top and store its outputs
@@ -101,14 +104,14 @@ notebooks: $(TEST_ENV)  ## run every notebook from the top and store its outputs
 results: $(TEST_ENV)  ## run the long trainings and store what they find (an hour)
 	$(PY) -m course_vit.kit.results
 
-lock: $(TEST_ENV)  ## renew requirements.txt from pyproject.toml
+lock: $(TEST_ENV)  ## update requirements.txt from pyproject.toml
 	$(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile --quiet --upgrade --python-version 3.11 --python-platform \
 		x86_64-unknown-linux-gnu --extra course --extra check --extra test --extra site \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.txt pyproject.toml
 
-clean:  ## forget the environment; the next make builds it afresh
+clean:  ## delete the environment; the next make builds a new one
 	rm -rf .venv
 
 .venv/bin/pip:
@@ -117,7 +120,7 @@ clean:  ## forget the environment; the next make builds it afresh
 	$(if $(UV),$(UV) venv --seed --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 
 .venv/.course: pyproject.toml | .venv/bin/pip
-	@echo "Installing into .venv: some minutes the first time, torch is large."
+	@echo "Installing into .venv. The first time this takes some minutes, because torch is large."
 	$(INSTALL) -e ".[course]"
 	touch $@
 

@@ -1,10 +1,11 @@
-"""How fast is our ViT-S/16 beside timm, vit-pytorch and nn.TransformerEncoder?
+"""How fast is our ViT-S/16 compared with timm, vit-pytorch and nn.TransformerEncoder?
 
     python benchmarks/peers.py [--batch 1] [--rounds 30] [--threads 2] [--backward]
 
-Forward passes at 224 pixels in float32 (with --backward: the gradients too). Each round
-times every model once, so that a busy moment of the machine hits all alike. Printed are
-the median of the rounds and how many times as fast as each peer we are, round by round.
+It times forward passes at 224 pixels in float32 (with --backward: the gradients too).
+Each round times every model once, so that a busy moment of the machine affects them
+all. It prints the median of the rounds, and how many times as fast as each peer our
+model is, round by round.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import course_vit
 
 
 class TorchViT(nn.Module):
-    """The plainest ViT that torch's own layers give."""
+    """The simplest ViT made of torch's own layers."""
 
     def __init__(self):
         super().__init__()

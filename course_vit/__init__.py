@@ -1,4 +1,4 @@
-"""Vision Transformers, built step by step; each module is printed from its lesson.
+"""Vision Transformers, built step by step; each module is exported from its lesson.
 
 All names of the lessons can be imported from here. Each is loaded when it is first
 used: `import course_vit` itself loads no torch.

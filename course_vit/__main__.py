@@ -1,4 +1,4 @@
-"""`python -m course_vit` is the command `course-vit`."""
+"""`python -m course_vit` runs the command `course-vit`."""
 
 import sys
 

@@ -34,7 +34,7 @@ __all__ = [
 def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
     """The attention map of every block, `b c h w -> b h n m` each; rows sum to 1.
 
-    Fused attention never forms the map, so a hook would catch nothing. The maps are
+    Fused attention returns no map, so a hook would catch nothing. The maps are
     computed again from the tokens that enter each block, in eval mode and without
     gradients.
 
@@ -81,9 +81,8 @@ def check_maps(maps: Sequence[Tensor]) -> None:
 def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
     """How much of each input token is in each output token, `b h n m -> b n m`.
 
-    The heads are averaged, the residual connection counts as much as the attention
-    (half a map, half the identity), and the later block multiplies from the left. Rows
-    sum to 1. Abnar and Zuidema 2020, sec. 3.
+    The heads are averaged, and in each block the residual connection counts as much as
+    the attention. Rows sum to 1. Abnar and Zuidema 2020, sec. 3.
 
     Args:
         maps: The map of each block, first block first, each `b h n m`.
@@ -160,8 +159,8 @@ def patch_filters(kernels: Tensor, num_filters: int) -> Tensor:
         num_filters: The number of directions, `k`.
 
     Raises:
-        ValueError: If the kernels are not `d c p p`, if `num_filters` is not a positive
-            integer, or if there are fewer directions.
+        ValueError: If the kernels are not `d c p p`, or if `num_filters` is not a
+            positive integer or exceeds the number of directions.
     """
     check_shape("kernels", kernels, ("d", "c", "p", "p"))
     check_sizes(num_filters=num_filters)

@@ -22,7 +22,7 @@ __all__ = [
 
 # --- 4.3 The layer ---
 
-# For tools that record a model (`torch.fx`): each call is one step for them.
+# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
 _STEPS = wrap("rearrange"), wrap("check_shape")
 
 

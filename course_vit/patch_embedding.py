@@ -1,7 +1,8 @@
 """Lesson 1. Patch embedding.
 
-A Transformer reads a sequence of tokens. In this lesson an image becomes one: we cut it
-into patches, lay each patch flat, and send every patch through the same linear map.
+A Transformer reads a sequence of tokens. In this lesson an image becomes such a
+sequence: we cut it into patches, lay each patch flat, and send every patch through the
+same linear map.
 
 Printed from notebooks/01_patch_embedding.ipynb: edit there, then `make export`.
 """
@@ -34,7 +35,7 @@ def check_sizes(*, or_zero: bool = False, **sizes: int) -> None:
     """Refuse sizes that are not positive integers.
 
     Args:
-        or_zero: Whether 0 is a size, too.
+        or_zero: Whether 0 is allowed, too.
         sizes: The sizes, each under the name that the message shows. NumPy's integers
             are accepted, `2.0` and `True` are not.
 
@@ -60,7 +61,7 @@ def check_range(low: float, high: float, /, **numbers: float) -> None:
         numbers: The numbers, each under the name that the message shows.
 
     Raises:
-        ValueError: If a number is out of the range, infinite or nan, or is no number.
+        ValueError: If a value is out of the range, infinite, nan, or not a number.
     """
     for name, number in numbers.items():
         is_number = isinstance(number, Real) and not isinstance(number, bool)
@@ -99,7 +100,7 @@ def check_images(
 
     Raises:
         TypeError: If the images are not a tensor of floating-point numbers.
-        ValueError: If the shape is a different one.
+        ValueError: If the images do not have this shape.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = getattr(images, "dtype", type(images).__name__)
@@ -110,7 +111,7 @@ def check_images(
     check_shape("images", images, ("b", in_chans, *img_size))
 
 
-# For tools that record a model (`torch.fx`): each call is one step for them.
+# You can skip this: tools that record a model (`torch.fx`) keep each call whole.
 _STEPS = wrap("rearrange"), wrap("check_images")
 
 

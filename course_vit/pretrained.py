@@ -1,11 +1,9 @@
 """Lesson 11. Pretrained weights.
 
-What separates a file of published weights from a prediction: different names, three
-layers in one, axes in a different order, positions for a different grid, a head for
-different classes.
-
-Letters: `d` width of a token, `h` head, `e` width of a head, `n m` old and new rows of
-the table of positions, `gh gw` rows and columns of the patch grid.
+A file of published weights rarely fits your model as it is: the names are different,
+three layers are one, the axes come in a different order, and positions and head have
+the wrong size. In this lesson you make it fit, and prove that every number arrived
+where it belongs.
 
 Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 """
@@ -119,7 +117,7 @@ def rename_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
     """Translate a key of a file and cut it where our name begins.
 
     Returns the wrapper and the name: "net.blocks.0.norm1.bias" becomes ("net.",
-    "blocks.0.norm1.bias"). The name of a key that is not known is "".
+    "blocks.0.norm1.bias"). If a key is not known, the name is "".
 
     Args:
         key: The key, as it is in the file.
@@ -138,8 +136,8 @@ def rename_key(key: str, words: Mapping[str, str]) -> tuple[str, str]:
 def fuse_qkv(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Join queries, keys and values into one layer, `d d, d d, d d -> (3 d) d`.
 
-    In every block their rows are stacked in this order, and so are their biases. Layers
-    that are already joined are kept, and so is everything else.
+    In every block their rows are stacked in this order, and so are their biases. A
+    layer that is already joined is kept, and so is everything else.
 
     Args:
         state_dict: Weights under our names, with `attn.q`, `attn.k` and `attn.v`.
@@ -156,8 +154,8 @@ def fuse_qkv(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             three = [name.replace(".qkv.", f".{part}.") for part in "qkv"]
             if missing := [part for part in three if part not in state_dict]:
                 raise ValueError(
-                    "queries, keys and values of a block belong together, but there is"
-                    f" no {' and no '.join(missing)}"
+                    "the weights are not complete: queries, keys and values of a block"
+                    f" belong together, but there is no {' and no '.join(missing)}"
                 )
             fused[name] = torch.cat([state_dict[part] for part in three])
     return fused
@@ -174,7 +172,7 @@ JAX_LAYOUTS = {
     "key/bias": "h e -> (h e)",
     "value/bias": "h e -> (h e)",
     "out/kernel": "h e d -> d (h e)",
-    "kernel": "i o -> o i",  # every other one
+    "kernel": "i o -> o i",  # every other kernel
 }
 
 
@@ -199,7 +197,10 @@ def from_jax(key: str, tensor: Tensor) -> Tensor:
     axes = pattern.split(" -> ")[0]
     if tensor.ndim != len(axes.split()):
         shape = tuple(tensor.shape)
-        raise ValueError(f"{key} must have the axes {axes!r}, got shape {shape}")
+        raise ValueError(
+            f"{key} must have the axes {axes!r}, got shape {shape}: is it a file of"
+            " Google's ViT?"
+        )
     return rearrange(tensor, pattern)
 
 
@@ -220,7 +221,8 @@ def recognise_naming(keys: Iterable[str]) -> str:
     if any("to_patch_embedding." in key for key in keys):
         raise ValueError(
             "a vit-pytorch checkpoint does not fit: its model normalises patches before"
-            " and after their projection, ours does not"
+            " and after their projection, ours does not; choose weights from one of"
+            f" {list(NAMINGS)}"
         )
 
     def known(naming: str) -> int:
@@ -228,7 +230,10 @@ def recognise_naming(keys: Iterable[str]) -> str:
 
     best = max(NAMINGS, key=known)
     if not known(best):
-        raise ValueError(f"no naming of {list(NAMINGS)} has these keys: {_some(keys)}")
+        raise ValueError(
+            "these weights are of no model that the course knows, since no naming of"
+            f" {list(NAMINGS)} has these keys: {_some(keys)}"
+        )
     return best
 
 
@@ -246,11 +251,10 @@ def convert_state_dict(
             keys decide (`recognise_naming`).
 
     Raises:
-        TypeError: If it is not a dictionary of tensors by their names.
+        TypeError: If it is not a dictionary with names as keys and tensors as values.
         ValueError: If the naming does not exist or cannot be recognised, if a key is
-            not in its table, if two keys mean the same tensor, or if a tensor is
-            sparse, quantised or without numbers, or is refused by `fuse_qkv` or
-            `from_jax`.
+            not in its table, if two keys mean the same tensor, if a tensor is sparse,
+            quantised or on the meta device, or if `fuse_qkv` or `from_jax` refuses it.
     """
     _check_tensors(state_dict)
     if naming is None:
@@ -272,7 +276,7 @@ def convert_state_dict(
 
 
 def _check_tensors(state_dict: Any) -> None:
-    """Refuse what is not a dictionary of tensors with numbers, by their names."""
+    """Refuse anything but a dictionary of plain tensors by their names."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"expected a dictionary of tensors, got {type(state_dict)}")
     for name, tensor in state_dict.items():
@@ -337,9 +341,9 @@ def fit_head(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Fit the head to the classes of a model, `{key: ...} -> {key: ...}`.
 
-    If the numbers of classes differ, the head of the model is kept, or both heads of a
-    distilled model. The list then holds one sentence that names what is newly
-    initialised; otherwise it is empty.
+    If the numbers of classes differ, the model keeps its head, or both heads if it is
+    distilled. The list then holds one sentence that names what is newly initialised;
+    otherwise it is empty.
 
     Args:
         weights: Converted weights.
@@ -359,7 +363,7 @@ def fit_head(
 
 
 def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
-    """Fit a patch kernel for colours to other channels, `d 3 h w -> d c h w`.
+    """Fit a patch kernel for colours to `c` channels, `d 3 h w -> d c h w`.
 
     The rule is timm's: one channel gets the sum of the three, any other number gets
     them in turn, times 3 / c. A kernel that is not for three channels is returned as it
@@ -380,7 +384,7 @@ def fit_channels(kernel: Tensor, in_chans: int) -> Tensor:
     return kernel[:, torch.arange(in_chans) % 3] * (3 / in_chans)
 
 
-# --- 11.8 Nothing random in silence ---
+# --- 11.8 Nothing stays random in silence ---
 
 
 def list_differences(
@@ -388,7 +392,7 @@ def list_differences(
 ) -> list[str]:
     """List what is missing, unexpected, misshaped or not a finite float, a line each.
 
-    A number is finite if it is finite in float32.
+    A number counts as finite if it is finite in float32.
 
     Args:
         weights: Converted weights.
@@ -428,10 +432,11 @@ def load_weights(
         state_dict: Converted weights (`convert_state_dict`).
         policy: The library whose interpolation stretches positions (`fit_positions`).
         old_grid_size: Rows and columns of the grid that the positions were made for;
-            None as in `fit_positions`.
+            None has the same meaning as in `fit_positions`.
 
     Raises:
-        TypeError: If `state_dict` is not a dictionary of tensors by their names.
+        TypeError: If `state_dict` is not a dictionary with names as keys and tensors as
+            values.
         ValueError: If the positions cannot be stretched, or if anything else does not
             fit; the message names it.
     """

@@ -1,7 +1,7 @@
 """Lesson 3. Self-attention.
 
-Every token looks at every token: it asks a question, compares the question with what
-the other tokens offer, and receives a weighted mean of what they give.
+Every token looks at every token, itself included: it asks a question, compares the
+question with what each token offers, and receives a weighted mean of what they give.
 
 Printed from notebooks/03_self_attention.ipynb: edit there, then `make export`.
 """

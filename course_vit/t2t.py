@@ -1,11 +1,8 @@
 """Lesson 10. T2T-ViT.
 
-Tokens to token: neighbouring pixels are gathered into overlapping windows, three times,
-with a small attention layer in between, before a deep and narrow ViT reads them.
-
-Letters: `b` images, `c` channels, `n m` query and key tokens, `d` width of a token, `e`
-width inside a token layer, `f` random features, `gh gw` rows and columns of the grid of
-tokens.
+T2T-ViT makes its tokens in three steps: each step gathers neighbours into overlapping
+windows, and between two steps a small attention layer mixes them. Then a deep and
+narrow ViT reads the tokens.
 
 Printed from notebooks/10_t2t.ipynb: edit there, then `make export`.
 """
@@ -57,8 +54,8 @@ def as_split(split: Split) -> Split:
         split: (kernel, stride, padding), the same on both axes.
 
     Raises:
-        ValueError: If the split is anything else, if kernel or stride is below 1, or if
-            the padding is below 0.
+        ValueError: If the split is not three numbers, if kernel or stride is not a
+            positive integer, or if the padding is not an integer of at least 0.
     """
     try:
         kernel, stride, padding = split
@@ -77,12 +74,12 @@ def split_grid(grid_size: tuple[int, int], split: Split) -> tuple[int, int]:
     `floor((side + 2 padding - kernel) / stride) + 1` on each side.
 
     Args:
-        grid_size: Height and width of what is cut, in pixels or tokens.
+        grid_size: Height and width of the image or grid that is cut.
         split: (kernel, stride, padding), the same on both axes.
 
     Raises:
-        ValueError: If a side is shorter than one window, or for what is no size
-            (`as_pair`) or no split (`as_split`).
+        ValueError: If a side is too short for one window, if `grid_size` is not one or
+            two positive integers, or if `split` is not a split (`as_split`).
     """
     kernel, stride, padding = as_split(split)
     sides = as_pair(grid_size, "grid_size")
@@ -96,17 +93,18 @@ def split_grid(grid_size: tuple[int, int], split: Split) -> tuple[int, int]:
 
 
 def soft_split(x: Tensor, split: Split) -> Tensor:
-    """Overlapping windows as tokens, `b c gh gw -> b n (c kernel kernel)`.
+    """Cut an image into overlapping windows, `b c gh gw -> b n (c kernel kernel)`.
 
-    Torch's `unfold` returns the windows as columns; they are turned into rows. Yuan et
-    al. 2021, sec. 3.1.
+    Torch's `unfold` returns the windows as columns; here each window is a row, a token.
+    Yuan et al. 2021, sec. 3.1.
 
     Args:
-        x: An image, or tokens laid out as one, `b c gh gw`.
+        x: Images, or tokens laid out as images, `b c gh gw`.
         split: (kernel, stride, padding) of the windows.
 
     Raises:
-        ValueError: For what is no image (`check_shape`) or no split (`as_split`).
+        ValueError: If `x` does not have four axes, or if `split` is not a split
+            (`as_split`).
     """
     check_shape("images", x, ("b", "c", "gh", "gw"))
     kernel, stride, padding = as_split(split)
@@ -149,7 +147,7 @@ class TokenTransformer(nn.Module):
     """A token layer with softmax attention, `b n c -> b n e`.
 
     The block of lesson 5, except that the residual connection of the attention starts
-    from the values and the MLP keeps its width.
+    from the values and the MLP's hidden layer is as wide as its input.
 
     Args:
         in_dim: The width of the tokens that enter, `c`.
@@ -185,15 +183,15 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
     """Positive features whose products approximate a kernel, `b n e, f e -> b n f`.
 
     `exp(w x - |x|^2 / 2) / sqrt(f)`, Choromanski et al. 2021, lemma 1. If the rows of
-    `w` are drawn from a normal, the products are `exp(q k)` on average; T2T-ViT's rows
-    have length sqrt(f) and give a Gaussian kernel instead.
+    `w` are drawn from a normal distribution, the products are `exp(q k)` on average.
 
     Args:
         x: Queries or keys, `b n e`.
         w: The random directions, one per row, `f e`.
 
     Raises:
-        ValueError: If `x` is no sequence of tokens or `w` no table of their width.
+        ValueError: If `x` is not a sequence of tokens, or if the rows of `w` do not
+            have the width of a token.
     """
     check_shape("x", x, ("b", "n", "e"))
     check_shape("w", w, ("f", x.shape[2]))
@@ -203,19 +201,19 @@ def positive_features(x: Tensor, w: Tensor) -> Tensor:
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tensor:
-    """Weighted means without the weights, `b n f, b m f, b m e -> b n e`.
+    """Attention without a matrix of weights, `b n f, b m f, b m e -> b n e`.
 
     `phi(q) (phi(k)^T v)`, divided by the row sums of `phi(q) phi(k)^T`. Because of the
-    brackets the cost is linear in the number of tokens. Choromanski et al. 2021, eq. 4.
+    bracket the cost is linear in the number of tokens. Choromanski et al. 2021, eq. 4.
 
     Args:
         q: The features of the queries, `b n f`, all positive.
         k: The features of the keys, `b m f`, all positive.
         v: The values, `b m e`.
-        eps: What is added to the row sums. T2T-ViT's 1e-8 underflows to 0 in float16.
+        eps: Added to the row sums. T2T-ViT's eps of 1e-8 underflows to 0 in float16.
 
     Raises:
-        ValueError: If the shapes do not belong together.
+        ValueError: If the shapes of `q`, `k` and `v` do not fit together.
     """
     check_shape("q", q, ("b", "n", "f"))
     check_shape("k", k, (q.shape[0], "m", q.shape[2]))
@@ -227,7 +225,11 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-8) -> Tens
 
 
 def random_features(dim: int) -> Tensor:
-    """Draw orthogonal rows of length sqrt(e / 2), `e / 2 e`.
+    """Draw e / 2 orthogonal rows of length sqrt(e / 2), a table `f e`.
+
+    These are T2T-ViT's rows. With them the products of `positive_features` are, for
+    short vectors, a Gaussian kernel on average, not `exp(q k)`.
+
 
     Args:
         dim: The width of the keys and queries, `e`.
@@ -237,7 +239,8 @@ def random_features(dim: int) -> Tensor:
     """
     check_sizes(dim=dim)
     count, dtype = dim // 2, torch.get_default_dtype()
-    check_sizes(half_of_dim=count)
+    if count < 1:
+        raise ValueError(f"dim must be at least 2, one row for two numbers, got {dim}")
     exact = torch.promote_types(dtype, torch.float32)  # half precision is too coarse
     rows = nn.init.orthogonal_(torch.empty(count, dim, dtype=exact))
     return (rows * count**0.5).to(dtype)
@@ -247,10 +250,9 @@ class TokenPerformer(nn.Module):
     """A token layer with linear attention, `b n c -> b n e`.
 
     The token performer of T2T-ViT's code. One matrix gives keys, queries and values, in
-    this order, with a bias; the queries are not scaled. `w`, the random features, is
-    never trained: it has e / 2 orthogonal rows of length sqrt(e / 2). In training the
-    released code always drops 10 % here and ignores its `drop_rate`; this layer uses
-    `drop`.
+    this order, with a bias; the queries are not scaled. `w` is never trained: it holds
+    the directions of the features (`random_features`). In training the released code
+    always drops 10 % here and ignores its `drop_rate`; this layer uses `drop`.
 
     Args:
         in_dim: The width of the tokens that enter, `c`.
@@ -259,8 +261,8 @@ class TokenPerformer(nn.Module):
         norm_eps: What both norms add to the variance.
 
     Raises:
-        ValueError: If `in_dim` is not a positive integer or `dim` not one of at least
-            2, or if `drop` or `norm_eps` is not between 0 and 1.
+        ValueError: If `in_dim` is not a positive integer, if `dim` is not an integer of
+            at least 2, or if `drop` or `norm_eps` is not between 0 and 1.
     """
 
     def __init__(
@@ -294,7 +296,7 @@ _STEPS = wrap("rearrange"), wrap("check_images"), wrap("check_shape")
 
 
 class TokensToToken(nn.Module):
-    """From pixels to tokens in overlapping steps, `b c h w -> b (gh gw) d`.
+    """Turn pixels into tokens in overlapping steps, `b c h w -> b (gh gw) d`.
 
     After each split but the last, a token layer mixes the windows, and its tokens are
     laid out as an image again. The sides may have any length that the splits can cut;
@@ -306,14 +308,14 @@ class TokensToToken(nn.Module):
         token_dim: The width of the tokens between two splits, `e`.
         in_chans: The number of channels of an image.
         embed_dim: The width of the tokens that are returned, `d`.
-        splits: (kernel, stride, padding) of each split, the first one on pixels.
+        splits: (kernel, stride, padding) of each split; the first one cuts pixels.
         drop: The dropout probability of the token layers.
         norm_eps: What the norms of the token layers add to the variance.
 
     Raises:
-        ValueError: For any other value of `tokens`, if there is no split, for what is
-            no size (`check_sizes`) or no split (`as_split`), if a token layer refuses
-            `drop` or `norm_eps`, and for images of a different shape.
+        ValueError: For any other value of `tokens`; if there is no split, or one that
+            `as_split` refuses; if a width or size is not a positive integer; if `drop`
+            or `norm_eps` is not between 0 and 1; for images of a different size.
         TypeError: If the images are not a tensor of floating-point numbers.
     """
 
@@ -364,22 +366,22 @@ class T2TViT(Backbone):
 
     Yuan et al. 2021: a ViT with a different stem (`tokens_to_token`), with fixed
     sinusoids as positions, and with a narrower, deeper backbone. Parameters are named
-    as in the release. Heads are scaled by their own width, as in the release, unless
-    that is built with `pretrained=True`. The arguments that are not listed here are
-    those of `VisionTransformer`, with the defaults of the release.
+    as in the release. The scores of a head are scaled by the width of the head; the
+    release does the same unless it is built with `pretrained=True`. The arguments that
+    are not listed here are those of `VisionTransformer`, with the release's defaults.
 
     Args:
         img_size: Height and width of the images in pixels; one number means a square.
         tokens: The kind of token layer, `performer` or `transformer`.
         token_dim: The width of the tokens between two splits.
-        splits: (kernel, stride, padding) of each split, the first one on pixels; a
-            token layer follows each but the last.
+        splits: (kernel, stride, padding) of each split, the first of which cuts pixels;
+            a token layer follows each split but the last.
         drop_rate: The dropout probability of tokens, attention outputs and MLPs, also
             in the token layers.
 
     Raises:
-        ValueError: For any other value of `tokens`, and for sizes and rates that a
-            layer refuses.
+        ValueError: For any other value of `tokens`, for sizes and rates that a layer
+            refuses, and for images of a different shape.
         TypeError: If the images are not a tensor of floating-point numbers.
     """
 

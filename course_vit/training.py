@@ -1,10 +1,8 @@
 """Lesson 7. Training.
 
-A Vision Transformer learns to read handwriting: one step, its schedule, the whole run,
-a checkpoint that survives an interruption, and a score with its conditions.
-
-Letters: `b` images, `c h w` channels, rows and columns, `k` classes, `n` images of a
-whole data set.
+A Vision Transformer learns to read handwriting. We write one training step, its
+schedule, and a whole run that survives an interruption. Then we ask what the score of
+the trained model is worth.
 
 Printed from notebooks/07_training.ipynb: edit there, then `make export`.
 """
@@ -67,22 +65,22 @@ Loss = Callable[[Tensor, Any, Tensor], Tensor]
 def cross_entropy(
     images: Tensor, outputs: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """The mean of -log p(label), `b c h w, b k, b -> ()`.
+    """The mean of -log p(label) over a batch, `b c h w, b k, b -> ()`.
 
-    The images are not needed here: every loss of the course is called with images,
+    This loss does not use the images. Every loss of the course is called with images,
     outputs and labels, so that a loss can also show the images to a teacher (lesson 9).
 
     Args:
         images: The images, `b c h w`; they are ignored.
         outputs: The logits, `b k`, or an object that holds them as `.logits`.
         labels: The class of each image, `b`, from 0 to k - 1.
-        smoothing: The share of each label that is spread evenly over all classes
-            (Szegedy et al. 2016, sec. 7).
+        smoothing: The share of each label that is spread evenly over all classes, from
+            0 to 1 (Szegedy et al. 2016, sec. 7).
 
     Raises:
-        ValueError: If the labels do not fit the logits (`class_labels`), or if
+        ValueError: If the labels do not fit the logits (see `class_labels`), or if
             `smoothing` is not between 0 and 1.
-        TypeError: If the outputs hold no logits (`logits_of`).
+        TypeError: If the outputs hold no logits (see `logits_of`).
     """
     check_range(0, 1, smoothing=smoothing)
     logits = logits_of(outputs)
@@ -91,13 +89,14 @@ def cross_entropy(
 
 
 def check_clip_norm(clip_norm: float) -> None:
-    """Refuse what is no length above 0; `math.inf` leaves every gradient as it is.
+    """Raise an error unless `clip_norm` is a number above 0; `math.inf` is allowed.
 
     Args:
-        clip_norm: The greatest length that a gradient may have.
+        clip_norm: The greatest length that a gradient may have; with `math.inf` no
+            gradient is shortened.
 
     Raises:
-        ValueError: If `clip_norm` is not a number above 0.
+        ValueError: If `clip_norm` is 0, negative, nan or not a number.
     """
     if not isinstance(clip_norm, Real) or not clip_norm > 0:
         raise ValueError(f"clip_norm must be above 0, got {clip_norm!r}")
@@ -106,7 +105,8 @@ def check_clip_norm(clip_norm: float) -> None:
 def logits_of(outputs: Any) -> Tensor:
     """The logits among the outputs of a model, `b k -> b k`.
 
-    Models of `transformers` return an object that holds the logits as `.logits`.
+    Models of the library `transformers` return an object that holds the logits as
+    `.logits`.
 
     Args:
         outputs: What the model returned: a tensor `b k`, or an object with `.logits`.
@@ -118,20 +118,22 @@ def logits_of(outputs: Any) -> Tensor:
     if not isinstance(logits, Tensor):
         raise TypeError(
             "expected a tensor of logits or an object with .logits, got "
-            f"{type(outputs).__name__}: return the logits, or train with another loss"
+            f"{type(outputs).__name__}: let the model return its logits only, or train "
+            "with a loss that accepts these outputs"
         )
     return logits
 
 
 def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels that fit the logits, as torch's loss needs them, `b, b k -> b`.
+    """Check that labels fit the logits; returns them as int64, `b, b k -> b`.
 
     Args:
-        labels: The class of each image, `b`, integers of any width from 0 to k - 1.
+        labels: The class of each image, `b`, from 0 to k - 1, in any integer type.
         logits: The logits, `b k`.
 
     Raises:
-        ValueError: If the labels are anything else, such as one-hot rows.
+        ValueError: If the labels have a different shape, such as one-hot rows, if they
+            are floats, or if one of them is not between 0 and k - 1.
     """
     check_shape("logits", logits, ("b", "k"))
     b, k = logits.shape
@@ -158,15 +160,15 @@ def train_step(
 ) -> float:
     """Take one step downhill, `b c h w, b -> ()`; returns the loss before the step.
 
-    If the loss or its gradient is not finite, the weights stay as they are and nan is
-    returned.
+    If the loss or the length of its gradient is not finite, the weights stay as they
+    are and the function returns nan.
 
     Args:
-        model: The model, which is changed in place.
+        model: The model, which is changed in place; its mode stays as it is.
         optimizer: The optimizer of the model's parameters.
         images: The images, `b c h w`.
         labels: The class of each image, `b`.
-        loss: It is called as `loss(images, outputs, labels)`.
+        loss: A function that is called as `loss(images, outputs, labels)`.
         clip_norm: The greatest length of the gradient; a longer one is shortened to it.
 
     Raises:
@@ -187,15 +189,16 @@ def train_step(
 
 
 def init_narrow(model: nn.Module, position_std: float = 1.0) -> None:
-    """Draw the weights of a narrow model afresh, larger than the papers' std of 0.02.
+    """Initialise a narrow model again, with larger weights than the papers' std 0.02.
 
-    0.02 suits a width of 768. Xavier's rule (Glorot and Bengio 2010) chooses the size
-    of the weights by the width of their own matrix, as in the JAX code of ViT.
+    0.02 suits a width of 768. Xavier's rule (Glorot and Bengio 2010), which the JAX
+    code of ViT uses, chooses the size of the weights of each matrix by its own width.
 
     Args:
-        model: The model, which is changed in place.
-        position_std: The std of a learned `pos_embed`; it is large because a short
-            training has no time to make the table grow.
+        model: The model, which is changed in place: all linear layers, and the position
+            table if it is learned.
+        position_std: The standard deviation of a learned `pos_embed`. It is large
+            because the table has no time to grow in a short training run.
 
     Raises:
         ValueError: If `position_std` is negative or not finite.
@@ -218,22 +221,25 @@ def make_optimizer(
     """Build an AdamW whose weight decay shrinks matrices and kernels only.
 
     Biases, norms, class token and positions have no reason to be small, so they do not
-    decay (DeiT's `no_weight_decay`). Frozen parameters are left out.
+    decay (like `no_weight_decay` in DeiT's code). Frozen parameters are left out.
 
     Args:
         model: The model whose parameters are trained.
-        lr: The learning rate.
-        weight_decay: How fast matrices and kernels shrink: each step removes the share
-            `lr * weight_decay` of them.
+        lr: The learning rate, 0 or more.
+        weight_decay: How fast matrices and kernels shrink, 0 or more: each step removes
+            the share `lr * weight_decay` of them.
 
     Raises:
-        ValueError: If `lr` or `weight_decay` is negative or not finite, or if the model
-            has no parameter to train.
+        ValueError: If `lr` or `weight_decay` is negative or not finite, or if no
+            parameter of the model has `requires_grad`.
     """
     check_range(0, math.inf, lr=lr, weight_decay=weight_decay)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not named:
-        raise ValueError("the model has no parameter with requires_grad to train")
+        raise ValueError(
+            "the model has no parameter with requires_grad, so there is nothing to "
+            "train: call requires_grad_(True) on the part that should learn"
+        )
     shrinks = [p for name, p in named if name.endswith("weight") and p.ndim > 1]
     others = [p for name, p in named if not (name.endswith("weight") and p.ndim > 1)]
     groups: list[dict] = [{"params": shrinks}, {"params": others, "weight_decay": 0.0}]
@@ -241,14 +247,14 @@ def make_optimizer(
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
-    """The share of the peak rate at a step, counted from 0.
+    """The share of the peak learning rate at a step, from 0 to 1.
 
-    It rises along a line for `warmup_steps`, then falls along half a cosine and would
-    reach 0 at `num_steps`.
+    The share rises along a line for `warmup_steps`, then falls along half a cosine; it
+    would reach 0 at `num_steps`.
 
     Args:
-        step: The number of the step, from 0; `num_steps` is the end of the last.
-        num_steps: The number of steps of the whole training.
+        step: The number of the step, counted from 0; `num_steps` is allowed, too.
+        num_steps: The number of steps of the whole training run.
         warmup_steps: The number of steps in which the rate rises.
 
     Raises:
@@ -271,13 +277,13 @@ def random_affine(
 ) -> Tensor:
     """Move, turn and zoom every image slightly at random, `b c h w -> b c h w`.
 
-    Each image of the batch is changed by its own amounts. Pixels from outside the image
-    are 0.
+    Each image of the batch is changed by its own random amounts. Pixels that come from
+    outside the image are 0.
 
     Args:
-        images: The images, `b c h w`.
-        shift: The largest move in each direction, in pixels.
-        degrees: The largest turn either way.
+        images: The images, `b c h w`, in floating point.
+        shift: The largest move along each axis, in pixels.
+        degrees: The largest turn in either direction, in degrees.
         zoom: The largest change of size: the factor is between 1 - zoom and 1 + zoom.
 
     Raises:
@@ -303,29 +309,30 @@ def random_affine(
 
 @contextmanager
 def keep_modes(model: nn.Module) -> Iterator[None]:
-    """Switch modes inside; afterwards every module has the mode it had before.
+    """Inside `with keep_modes(model)` modes may change; afterwards they are restored.
 
-    This holds also when an error is raised. `model.train(was_training)` is not enough,
-    because it sets all parts of the model, also those that had another mode.
+    Every module gets the mode back that it had before, also if an error is raised.
+    `model.train(was_training)` is not enough, because it gives all parts of the model
+    the same mode.
 
     Args:
-        model: The model whose modes are put back.
+        model: The model whose modes are restored.
     """
     modes = {module: module.training for module in model.modules()}
     try:
         yield
     finally:
-        model.train(modes[model])  # a `train` of a module's own may do more than switch
+        model.train(modes[model])  # a module's own `train` may do more than switch
         for module, training in modes.items():
             module.training = training
 
 
 def batches(model: nn.Module, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches (images, labels) of a loader, on the device of the model.
+    """Yield the batches (images, labels) of a loader, on the device of the model.
 
     Args:
-        model: A model; without parameters and buffers it is taken to be on the CPU.
-        loader: Anything that gives pairs of tensors, images and labels.
+        model: The model; if it has neither parameters nor buffers, the CPU is used.
+        loader: Anything that yields pairs of tensors, images and labels.
 
     Raises:
         ValueError: If a batch holds no image.
@@ -346,10 +353,10 @@ def batches(model: nn.Module, loader: Iterable) -> Iterator[tuple[Tensor, Tensor
 
 @torch.no_grad()
 def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
-    """Outputs and labels of a whole loader, `n k` and `n`, on the CPU.
+    """The outputs `n k` and the labels `n` of a whole loader of n images, on the CPU.
 
-    The model predicts in eval mode, without gradients. Afterwards each of its modules
-    is in the same mode as before.
+    The model predicts in eval mode and without gradients. Afterwards each of its
+    modules is in the same mode as before.
 
     Args:
         model: A model whose outputs are logits, `b c h w -> b k`, or an object that
@@ -359,7 +366,7 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If the loader or one of its batches is empty.
         TypeError: If a batch is not a pair of tensors, or if the outputs hold no logits
-            (`logits_of`).
+            (see `logits_of`).
     """
     outputs, truth = [], []
     with keep_modes(model):
@@ -372,18 +379,19 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
 
 
 def evaluate(model: nn.Module, loader: Iterable) -> dict[str, float]:
-    """Loss and accuracy (0 to 1) over a whole loader, in eval mode.
+    """The loss and the accuracy (0 to 1) over a whole loader, in eval mode.
 
-    The mean is taken over images, not over batches: the last batch may be smaller.
+    Both are means over images, not over batches, because the last batch may be smaller.
 
     Args:
-        model: A model whose outputs are logits, `b c h w -> b k`.
+        model: A model whose outputs are logits, `b c h w -> b k`, or an object that
+            holds them as `.logits`.
         loader: A DataLoader, a list or a generator of batches (images, labels).
 
     Raises:
         ValueError: If the loader or one of its batches is empty, or if the labels do
-            not fit the logits (`class_labels`).
-        TypeError: The same as `predict`.
+            not fit the logits (see `class_labels`).
+        TypeError: Under the same conditions as in `predict`.
     """
     logits, labels = predict(model, loader)
     labels = class_labels(labels, logits)
@@ -396,20 +404,20 @@ def evaluate(model: nn.Module, loader: Iterable) -> dict[str, float]:
 
 
 def num_batches(loader: Loader) -> int:
-    """The number of batches that a loader gives in an epoch.
+    """The number of batches that a loader yields in one epoch.
 
     Args:
         loader: A DataLoader or a list of batches.
 
     Raises:
-        ValueError: If there is none.
-        TypeError: If the number is not known, as for a generator.
+        ValueError: If there is no batch.
+        TypeError: If the number is unknown, as for a generator.
     """
     try:
         check_sizes(batches=len(loader))
     except TypeError as error:
         raise TypeError(
-            "a training needs a DataLoader of known length or a list of batches, got "
+            "training needs a DataLoader of known length or a list of batches, got "
             f"{type(loader).__name__}"
         ) from error
     return len(loader)
@@ -417,22 +425,22 @@ def num_batches(loader: Loader) -> int:
 
 @dataclass
 class Run:
-    """The settings of a training and its state, which can be saved after any epoch.
+    """The settings of a training run and its state, which can be saved after any epoch.
 
     The state consists of the model's weights, the `optimizer`, and the `history`, which
-    holds a record of each epoch that is done.
+    holds one record for each finished epoch.
 
     Args:
-        model: Any model; it is trained in place, on the device it is on.
+        model: Any model; it is trained in place, on its own device.
         loader: A DataLoader or a list of batches (images, labels).
         epochs: How many times the model sees the whole loader.
-        lr: The highest learning rate; `warmup_cosine` gives the share of each step.
+        lr: The highest learning rate; `warmup_cosine` gives the share for each step.
         weight_decay: How fast matrices shrink, as in `make_optimizer`.
-        warmup: The share of all steps in which the learning rate rises.
+        warmup: The share of all steps in which the learning rate rises, from 0 to 1.
         clip_norm: The greatest length of the gradient, as in `train_step`.
-        seed: The seed of everything that is drawn from torch during the training, also
+        seed: The seed of all random numbers that torch draws during the run, also
             in the workers of the loader: order, augmentation, dropout.
-        loss: It is called as `loss(images, outputs, labels)`.
+        loss: A function that is called as `loss(images, outputs, labels)`.
         augment: A function that changes the images of each batch, on the model's
             device; None leaves them as they are.
         val_loader: Batches on which `evaluate` judges the model after each epoch; None
@@ -441,7 +449,7 @@ class Run:
     Raises:
         ValueError: If there is no epoch, no batch or no weight to train, or if a number
             is out of its range.
-        TypeError: If a loader does not know its number of batches.
+        TypeError: If the number of batches of a loader is unknown.
     """
 
     model: nn.Module
@@ -467,26 +475,27 @@ class Run:
             setattr(self, name, float(getattr(self, name)))  # checkpoints hold no NumPy
         self.steps = self.epochs * num_batches(self.loader)
         if self.val_loader is not None:
-            num_batches(self.val_loader)  # refused now rather than after an epoch
+            num_batches(self.val_loader)  # an error now, not after the first epoch
         self.history: list[dict[str, float]] = []
 
 
 def train_epoch(run: Run) -> None:
     """Train the next epoch of a run and add its record to the history.
 
-    A model in eval mode is trained as a whole. In a model in training mode a part that
-    is in eval mode stays there, as a frozen part should. Afterwards every module has
+    A model in eval mode is trained as a whole. In a model in training mode, a part that
+    is in eval mode stays in it, as a frozen part should. Afterwards every module has
     the mode it had before.
 
-    Torch and the loader's generator get a seed that follows from the run's seed and the
-    number of the epoch.
+    The random numbers of torch and of the loader's generator start from a seed that is
+    computed from the run's seed and the number of the epoch.
 
     Args:
         run: The run, whose model, optimizer and history are changed in place.
 
     Raises:
         FloatingPointError: As soon as the loss or its gradient is not finite.
-        ValueError: If a batch is empty, or if the labels do not fit (`cross_entropy`).
+        ValueError: If a batch is empty, or if the labels do not fit the logits (see
+            `cross_entropy`).
         TypeError: If a batch is not a pair of tensors.
     """
     model, epoch, losses = run.model, len(run.history), []
@@ -507,8 +516,9 @@ def train_epoch(run: Run) -> None:
             cost = train_step(model, run.optimizer, *batch, run.loss, run.clip_norm)
             if not math.isfinite(cost):
                 raise FloatingPointError(
-                    f"no finite loss or gradient in epoch {epoch + 1}, step {step + 1}:"
-                    " try a lower lr, a longer warm-up, or float32 for half precision"
+                    "the loss or its gradient is nan or infinite in epoch "
+                    f"{epoch + 1}, step {step + 1}: try a lower lr, a longer warm-up, "
+                    "or float32 instead of half precision"
                 )
             losses.append(cost)
     record = {"epoch": epoch + 1, "loss": sum(losses) / len(losses)}
@@ -519,12 +529,16 @@ def train_epoch(run: Run) -> None:
 
 
 def plain(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The same entries, under the names without `torch.compile` and `DataParallel`."""
+    """The same entries, without the prefixes of `torch.compile` and `DataParallel`."""
     return {re.sub(r"^module\.|_orig_mod\.", "", n): x for n, x in weights.items()}
 
 
 def identity(run: Run) -> dict[str, Any]:
-    """What a checkpoint must agree with: a run's numbers and its weights' shapes."""
+    """What must agree with a checkpoint: a run's numbers and the shapes of its weights.
+
+    Args:
+        run: The run that is saved or continued.
+    """
     numbers = {name: x for name, x in vars(run).items() if isinstance(x, int | float)}
     weights = plain(run.model.state_dict())
     return numbers | {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -559,9 +573,9 @@ def save_run(run: Run, path: str | Path) -> None:
 def resume_run(run: Run, path: str | Path) -> None:
     """Continue an earlier run: load its checkpoint into a new run.
 
-    The file is read as numbers only (`weights_only`), so it cannot run code. If an
-    error is raised, the model is unchanged. A run of a compiled model may continue
-    without `torch.compile`, and the other way round; so may one of `DataParallel`.
+    The file is read with `weights_only`, so it cannot run code. If an error is raised,
+    the model is unchanged. A run of a compiled model may be continued without
+    `torch.compile`, and the other way round; the same holds for `DataParallel`.
 
     Args:
         run: A new run with the settings of the earlier one; it is changed in place.
@@ -569,7 +583,7 @@ def resume_run(run: Run, path: str | Path) -> None:
 
     Raises:
         ValueError: If the file is damaged or is not a checkpoint, or if it belongs to a
-            run with different settings or other frozen parameters.
+            run with different settings or different frozen parameters.
     """
     path, own = Path(path).expanduser(), identity(run)
     try:
@@ -587,14 +601,14 @@ def resume_run(run: Run, path: str | Path) -> None:
             run.optimizer.load_state_dict(state["optimizer"])
     except Exception as error:
         raise ValueError(
-            f"{path} is damaged or was not written by fit, or other parameters were "
-            "trained: freeze the same ones, or choose another path"
+            f"{path} is damaged or was not written by fit, or its run trained "
+            "different parameters: freeze the same ones, or choose a different path"
         ) from error
     for name in other:
         raise ValueError(
             f"{path} must be continued with {name} {saved.get(name)}, got "
-            f"{own.get(name)}: choose another path for a new run; it may start from "
-            f"these weights, model.load_state_dict(torch.load({str(path)!r})['model'])"
+            f"{own.get(name)}: choose a different path for a new run; to start it from "
+            f"these weights: model.load_state_dict(torch.load({str(path)!r})['model'])"
         )
     for name, weight in plain(run.model.state_dict()).items():
         weight.copy_(plain(weights)[name])
@@ -612,10 +626,9 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a model in place, on its own device; returns a record of each epoch.
 
-    A model in eval mode is trained as a whole. In a model in training mode a part that
-    is in eval mode stays there, as a frozen part should. Afterwards every module has
-    the mode it had before, and torch's random state is what it was, as if nothing had
-    been drawn.
+    A model in eval mode is trained as a whole. In a model in training mode, a part that
+    is in eval mode stays in it, as a frozen part should. Afterwards every module has
+    the mode it had before, and torch's random state is what it was before the call.
 
     Args:
         model: Any model.
@@ -628,11 +641,16 @@ def fit(
         options: The remaining arguments of `Run`: lr, weight_decay, warmup, clip_norm,
             seed, loss, augment, val_loader.
 
+    Returns:
+        One dictionary per epoch: `epoch` (from 1) and `loss`, and with a `val_loader`
+        also `val_loss` and `val_accuracy`.
+
     Raises:
-        ValueError: If an argument of `Run` is refused, if the labels do not fit
-            (`cross_entropy`), or if the checkpoint cannot be continued (`resume_run`).
+        ValueError: If `Run` refuses an argument, if the labels do not fit the logits
+            (see `cross_entropy`), or if the checkpoint cannot be continued (see
+            `resume_run`).
         TypeError: If a batch is not a pair of tensors, if the outputs hold no logits
-            (`logits_of`), or if a loader does not know its number of batches.
+            (see `logits_of`), or if the number of batches of a loader is unknown.
         FloatingPointError: As soon as the loss or its gradient is not finite.
     """
     run = Run(model, loader, epochs, **options)
@@ -640,7 +658,7 @@ def fit(
     if path and path.exists():
         resume_run(run, path)
     elif path:
-        save_run(run, path)  # if this fails, then it is now and not after an epoch
+        save_run(run, path)  # an error now, not after the first epoch
         path.unlink()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         for _ in progress(range(len(run.history), run.epochs)):

@@ -1,4 +1,4 @@
-"""The lessons for Google Colab: the learner's form behind one cell that installs.
+"""The lessons for Google Colab: the learner's form, and a cell that installs.
 
 `make site` writes them into its output. They are published with the pages on the branch
 `gh-pages`, from which Colab opens them.
@@ -18,7 +18,7 @@ COURSE = metadata("course_vit")
 URLS = dict(line.split(", ") for line in COURSE.get_all("Project-URL"))
 INSTALL = f"""\
 # Run this cell first. It installs the course and makes your workbook in this folder.
-# Colab forgets the folder when your session ends. To go on another day, download
+# Colab deletes the folder when your session ends. To continue on another day, download
 # progress.json, and upload it again before you run this cell.
 %pip install --quiet "course_vit[course]=={COURSE["Version"]}"
 !course-vit start ."""
@@ -32,7 +32,7 @@ def address(lesson: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write every lesson for Colab; links between lessons stay in Colab, too."""
+    """Write every lesson for Colab; links between lessons lead to Colab, too."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in lessons(Path(__file__).parents[1]):
         made = make_form(nbformat.read(path, as_version=4))

@@ -1,4 +1,4 @@
-"""Add what is not a page of Sphinx: buttons, notebooks for Colab, text for programs."""
+"""Add what Sphinx does not make: buttons, notebooks for Colab, text for programs."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def add_buttons(app, name, template, context, doctree) -> None:
 
 
 def button(text: str, icon: str, url: str) -> dict[str, str]:
-    """A link in the way the theme wants to have it."""
+    """A link in the form that the theme expects."""
     return {"type": "link", "text": text, "icon": f"fa-solid fa-{icon}", "url": url}
 
 

@@ -1,7 +1,7 @@
-"""The reference pages of the site, made from what the course says in other places.
+"""The reference pages of the site, made from the lessons, their checks and the models.
 
-What people wrote is in `text/`, one file for each page. There `[3.5]` stands for a link
-to section 3.5, `owner/repo#12` for a thread on GitHub, and `<!-- names -->` for a table
+Their text is in `text/`, one file for each page. In it `[3.5]` becomes a link to
+section 3.5, `owner/repo#12` a link to a thread on GitHub, and `<!-- names -->` a table
 that a function in this file makes.
 """
 
@@ -42,7 +42,7 @@ def page(name: str, **parts: str) -> str:
 def link(reference: str, text: str = "") -> str:
     """A Markdown link to a heading of a lesson; without a text the heading is shown."""
     docname, heading = headings()[reference]
-    if reference.endswith(heading):  # it has no number of its own
+    if reference.endswith(heading):  # it has no number
         text = f"{heading} in lesson {reference.partition(' ')[0]}"
     return f"[{text or heading}](<{docname}.ipynb#{slug(heading)}>)"
 
@@ -56,8 +56,9 @@ def slug(heading: str) -> str:
 def headings() -> dict[str, tuple[str, str]]:
     """The page and the text of every heading in the lessons, by its reference.
 
-    A reference is the number of a section, such as `3.5`, `Lesson 3`, `Exercise 3.1`,
-    or for headings without a number that of their lesson, as in `3 Key points`.
+    A reference is the number of a section, such as `3.5`, or `Lesson 3`, or `Exercise
+    3.1`. For a heading without a number it is the lesson and the heading, as in `3 Key
+    points`.
     """
     found = {}
     for lesson, (docname, text) in enumerate(texts().items()):
@@ -69,7 +70,7 @@ def headings() -> dict[str, tuple[str, str]]:
 
 @cache
 def texts() -> dict[str, str]:
-    """What each lesson says in its text cells, by the name of its page."""
+    """The text cells of each lesson, by the name of its page."""
     return {
         f"notebooks/{path.stem}": "\n\n".join(
             cell["source"] for cell in read(path) if cell["cell_type"] == "markdown"
@@ -88,7 +89,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def by_lesson(tell: Callable[[list[str]], str]) -> str:
-    """A section for each lesson; `tell` is given the numbers of its exercises."""
+    """A section for each lesson; `tell` writes it from the numbers of its exercises."""
     parts = groupby(EXERCISES, key=lambda number: number.partition(".")[0])
     return "\n\n".join(
         f"## [Lesson {lesson}]\n\n{tell(list(numbers))}" for lesson, numbers in parts
@@ -124,7 +125,7 @@ def mistakes() -> str:
 
 
 def mistakes_of(number: str) -> str:
-    """The known mistakes of one exercise, unless they leave only the right answer."""
+    """The known mistakes of one exercise, unless they would give the answer away."""
     it = EXERCISES[number]
     place = link(f"Exercise {number}", f"Exercise {number}")
     again = link(it.section.partition(" ")[0])
@@ -148,13 +149,13 @@ def mistakes_of(number: str) -> str:
 
 
 def code(*names: str) -> str:
-    """Names in code; a narrow column may break them after each stroke or dot."""
+    """Names as code, with line breaks allowed after each slash, dot or underscore."""
     broken = [re.sub(r"([./_])(?=.)", r"\1<wbr>", name) for name in names]
     return ", ".join(f"<code>{name}</code>" for name in broken)
 
 
 def names_in_files() -> str:
-    """What each library calls the parts of a model, beside our names."""
+    """A table of the names that each library gives to the parts of a model."""
     theirs = {naming: words for naming, words in NAMINGS.items() if words}
     parts = (word.strip(".") for words in theirs.values() for word in words.values())
     rows = []
@@ -168,7 +169,7 @@ def names_in_files() -> str:
 
 
 def sizes() -> str:
-    """The published models and their parameters, counted without their numbers."""
+    """A table of the published models, their parameters and sizes."""
     columns = ["img_size", "patch_size", "embed_dim", "depth", "num_heads"]
     rows = []
     for published in FAMILIES.values():
@@ -184,7 +185,7 @@ def sizes() -> str:
 
 
 def boxes() -> str:
-    """What the lessons say about their papers and the code, a section for each."""
+    """The tables "paper and code" of the lessons, a section for each lesson."""
     title = r"^(?:> )?\*\*[^*\n]*paper[^*\n]*code[^*\n]*\*\*\n(?:>? ?\n)?"
     box = re.compile(title + r"((?:(?:> )?\|.*\n?)+)", re.M | re.I)
     return "\n\n".join(
@@ -195,7 +196,7 @@ def boxes() -> str:
 
 
 def paper_and_code() -> str:
-    """What the papers say and what the code says."""
+    """The page that compares the papers with the code."""
     return page("paper_and_code", names=names_in_files(), sizes=sizes(), boxes=boxes())
 
 

@@ -1,4 +1,4 @@
-"""Write the pages of the site from what there is: lessons, docstrings, the README."""
+"""Write the pages of the site from the lessons, the docstrings and the README."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def write_sources(app) -> None:
             f"the site writes its pages into the folder that Sphinx reads, and "
             f"{folder} is not empty; run `make site`, or name an empty folder"
         )
-    shutil.copytree(HERE / "static", folder / "site/static")  # as the README has it
+    shutil.copytree(HERE / "static", folder / "site/static")  # as in the README
     shutil.copytree(ROOT / "notebooks/figures", folder / "notebooks/figures")
     for path in LESSONS:
         notebook = for_readers(json.loads(path.read_text("utf-8")))
@@ -57,8 +57,8 @@ def write(path: Path, text: str) -> None:
 def for_readers(notebook: dict) -> dict:
     """The notebook with folds, and with alt text where MyST-NB looks for it.
 
-    Solutions are folded, and what JupyterLab folds. MyST-NB takes the alt text of an
-    image from its cell; ours is in the output.
+    Solutions are folded, and so are the cells that JupyterLab folds. MyST-NB reads the
+    alt text of an image from its cell; ours is in the output.
     """
     for cell in notebook["cells"]:
         metadata = cell["metadata"]

@@ -55,7 +55,7 @@ def fresh(tmp_path_factory):
 
 @pytest.fixture
 def mine(fresh, tmp_path, monkeypatch):
-    """A workbook of one's own, whose my_vit can be imported."""
+    """A separate copy of a workbook, whose my_vit can be imported."""
     from course_vit.kit.workbook import Workbook, forget
 
     folder = tmp_path / "workbook"

@@ -1,4 +1,4 @@
-"""The option `--every-raise`: no error of a lesson without a test that provokes it."""
+"""The option `--every-raise`: every error of a lesson has a test that provokes it."""
 
 import ast
 

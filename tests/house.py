@@ -1,4 +1,4 @@
-"""Where things stand in the house, for the tests that look after it."""
+"""Where files of the course are, for the tests of its structure."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ MODULES = sorted((ROOT / "course_vit").glob("[!_]*.py"))  # printed from the not
 
 
 def our_files():
-    """Every file of the course: all but git's own and what .gitignore names."""
+    """Every file of the course, except git's own and those that .gitignore names."""
     lines = (ROOT / ".gitignore").read_text("utf-8").split()
     ignored = [".git", *(line.strip("/") for line in lines)]
 

@@ -109,7 +109,7 @@ def lab(tmp_path_factory):
 
 
 def wait_for(address, server, log, seconds=120):
-    """Until the server answers; fails with its own words if it does not."""
+    """Wait until the server answers; fail with its output if it does not."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:
@@ -192,7 +192,7 @@ def test_a_notebook_runs_to_its_end(page, path):
 
 def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
     def run(text, code=""):
-        """Click into a cell, perhaps write it anew, and run it as a person would."""
+        """Click into a cell, perhaps replace its text, and run it like a person."""
         cell = page.locator(".jp-CodeCell", has_text=text).first
         cell.locator(".cm-content").click()
         if code:
@@ -204,7 +204,7 @@ def test_a_learner_fills_the_first_blank_and_passes_the_first_checks(page, lab):
         page.locator(".jp-OutputArea-output", has_text=text).first.wait_for()
 
     page.evaluate(RUN_ALL, "workbook/01_patch_embedding.ipynb")
-    says("open 1.1 Count before you cut: the blank is still empty")
+    says("open 1.1 (Count before you cut): the blank is still empty")
     run("answer = ...", "answer = (14, 3 * 16 * 16)")
     run('check("1.1", answer)')
     says("not yet, 1.1: 14")

@@ -49,7 +49,7 @@ def test_right_answers_pass(number):
 
 @pytest.mark.parametrize("number", EXERCISES)
 def test_a_right_answer_raises_only_what_an_exercise_asks_for(number):
-    """An error of another kind would be a fault of the trial, and ask for itself."""
+    """Any other error would be a fault of the trial, which would then ask for it."""
     judge = judge_of(number)
     for trial in judge.trials:
         got = outcome(trial, judge.right)
@@ -100,7 +100,7 @@ def test_an_answer_that_is_not_written_yet_is_called_empty(number):
 
 
 def test_an_unknown_exercise_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no exercise '99\.9', choose from \['0\.1'"):
+    with pytest.raises(ValueError, match=r"no exercise '99\.9': choose from \['0\.1'"):
         check("99.9", None)
 
 
@@ -174,7 +174,7 @@ def test_an_answer_that_never_ends_is_stopped(answer, monkeypatch):
 
 
 def test_after_a_check_a_profiler_still_works():
-    """A request to interrupt that is left over makes Python 3.11 hang there."""
+    """A leftover request to interrupt makes Python 3.11 hang there."""
     code = """
 import cProfile
 from course_vit.kit.checks import check
@@ -204,11 +204,11 @@ def test_a_pair_with_a_blank_in_a_list_is_empty():
 
 
 UNSOUND = {
-    "nothing came back": lambda q, k, v, mask=None: None,
-    "was changed on the way": lambda q, k, v, mask=None: v.mul_(2),
-    "holds nan": lambda q, k, v, mask=None: q * 0 / 0,
-    r"float32 went in, torch\.float64 came out": lambda q, k, v, mask=None: q.double(),
-    "the answer on meta": lambda q, k, v, mask=None: q.to("meta"),
+    "your answer returned nothing": lambda q, k, v, mask=None: None,
+    "changed its input": lambda q, k, v, mask=None: v.mul_(2),
+    "contains nan": lambda q, k, v, mask=None: q * 0 / 0,
+    r"float32, the result torch\.float64": lambda q, k, v, mask=None: q.double(),
+    "the result on meta": lambda q, k, v, mask=None: q.to("meta"),
 }
 
 
@@ -218,12 +218,12 @@ def test_what_is_wrong_whatever_was_asked_is_said(hint):
 
 
 def test_an_input_that_an_answer_changed_is_put_back():
-    """Otherwise the next answer would be tried on what this one left."""
+    """Otherwise the next answer would be tried on an input that this one changed."""
 
     def spoiled(layer, x):
         return x.fill_(torch.nan)
 
-    assert "was changed on the way" in refusal("4.4", spoiled).hint
+    assert "changed its input" in refusal("4.4", spoiled).hint
     mistake = judge_of("4.4").known()["channels-interleaved"]
     assert refusal("4.4", mistake.answers[0]).mistake == "channels-interleaved"
 
@@ -236,12 +236,12 @@ def test_a_layer_is_watched_like_a_function():
         def forward(self, x):
             return x.mul_(2)
 
-    assert "was changed on the way" in refusal("5.3", Doubles).hint
+    assert "changed its input" in refusal("5.3", Doubles).hint
 
 
 def test_a_hint_is_shown_without_its_traceback_and_says_where_to_read_again():
     (text,) = refusal("1.2", lambda *_: None)._render_traceback_()
-    assert text.startswith("not yet, 1.2: nothing came back")
+    assert text.startswith("not yet, 1.2: your answer returned nothing")
     assert text.endswith(f"To read again: section {EXERCISES['1.2'].section}")
 
 

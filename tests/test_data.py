@@ -87,7 +87,9 @@ def test_new_writers_are_the_last_in_the_file():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match=r"name must be digits, mnist, .*; got 'svhn'"):
+    with pytest.raises(
+        ValueError, match=r"name must be one of digits, mnist, .*; got 'svhn'"
+    ):
         load_data("svhn")
     with pytest.raises(
         ValueError, match="only digits can be split by writer, got 'mnist'"
@@ -240,7 +242,7 @@ def test_fewer_images_than_published_are_refused(on_disk, monkeypatch):
     folder, counts, shape = kit_data.DOWNLOADS[name]
     more = (counts[0] + 1, counts[1])
     monkeypatch.setitem(kit_data.DOWNLOADS, name, (folder, more, shape))
-    rule = rf"{name} has \({more[0]}, {more[1]}\) training and test images, got \("
+    rule = rf"\({more[0]}, {more[1]}\) training and test images of {name}, got \("
     with pytest.raises(RuntimeError, match=rule):
         load_data(name, root=root)
 

@@ -173,7 +173,7 @@ def test_tau_squared_keeps_the_gradient_of_its_size(package):
 
 
 def test_the_teacher_is_the_target(package):
-    """KL(teacher || student): what the teacher holds possible must cost."""
+    """KL(teacher || student): classes that the teacher finds possible must count."""
     sure, torn = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.0]])
     soft = partial(package.soft_distillation, tau=1.0)
     assert soft(sure, torn) > 3 > 1 > soft(torn, sure)
@@ -228,7 +228,7 @@ def test_labels_may_be_mixed(package):
 
 
 def test_the_teacher_stays_as_it_was(package):
-    """Also when somebody puts it in training mode: no statistics, no gradients."""
+    """Even if it is put in training mode: no statistics, no gradients."""
     teacher, student = teacher_with_statistics().train(), small(package)
     before = copy.deepcopy(teacher.state_dict())
     loss = package.DistillationLoss(teacher, "soft")
@@ -240,7 +240,7 @@ def test_the_teacher_stays_as_it_was(package):
 
 
 def test_the_student_learns_what_the_teacher_says(package):
-    """Labels for the class token, the teacher's word for the other."""
+    """Labels train the class token, the teacher's decision trains the other token."""
     images, labels = random_images(8), torch.zeros(8, dtype=torch.long)
     taught = F.one_hot(torch.ones(8, dtype=torch.long), 5).float()
     student = small(package)
@@ -362,7 +362,7 @@ def test_without_any_label_only_the_teacher_is_heard(package):
 
 
 def test_the_largest_byte_is_a_label(package):
-    """As a byte -1 is 255; a label of this size is one all the same."""
+    """As a byte, -1 is 255, and it must still count as no label."""
     wide, labels = logits(0, k=256), torch.tensor([255, 0, 1, 2], dtype=torch.uint8)
     loss = package.labelled_cross_entropy(wide, labels)
     torch.testing.assert_close(loss, F.cross_entropy(wide, labels.long()))

@@ -1,4 +1,4 @@
-"""What lesson 11 publishes is what the packages of the same names read."""
+"""The packages read the files that lesson 11 publishes under their names."""
 
 import pytest
 import torch

@@ -36,7 +36,7 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
 
 def build(root, folder, *options):
-    """Build what a source folder is published as: a wheel and an sdist."""
+    """Build the wheel and the sdist of a source folder."""
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), *options]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
 

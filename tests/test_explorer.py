@@ -80,7 +80,7 @@ def test_the_command_shows_the_model_that_was_kept(mine, capsys):
     own.write_text(code.replace(last, f"{last}  # mine"), "utf-8")
     model = own_model(mine)
     keep(model)
-    assert f"{KEPT} holds your model" in capsys.readouterr().out
+    assert f"your model is saved in {KEPT}" in capsys.readouterr().out
     assert main(["explore", "--no-browser", str(mine.folder)]) == 0
     said = capsys.readouterr().out
     assert f"{KEPT}: your model, computed by my_vit" in said
@@ -94,7 +94,7 @@ def test_without_a_model_of_ones_own_the_courses_is_shown(mine, capsys, monkeypa
     opened = []
     monkeypatch.setattr(explorer.webbrowser, "open", opened.append)
     assert main(["explore", str(mine.folder)]) == 0
-    assert "you have kept no trained model yet: section 7.12" in capsys.readouterr().out
+    assert "the course's model: section 7.12" in capsys.readouterr().out
     assert opened == [(mine.folder / PAGE).as_uri()]
     assert "the course's model" in (mine.folder / PAGE).read_text("utf-8")
 
@@ -164,7 +164,7 @@ def test_the_page_is_one_file_that_asks_for_nothing():
 
 @pytest.fixture
 def shown(browser, tmp_path):
-    """Open the page of a model; at the end nothing may have gone wrong in it."""
+    """Open the page of a model; fail if anything goes wrong in the page."""
     pages, wrong = [], []
 
     def open_page(model, width=1300, lessons="", **options):
@@ -196,7 +196,7 @@ def difference(numbers, tensor):
 
 
 def read(page, images, changes="{}"):
-    """The logits that the page computes of images `b 1 h w`."""
+    """The logits that the page computes for images `b 1 h w`."""
     script = f"images => images.map(image => forward(image, model, {changes}).logits)"
     return page.evaluate(script, images[:, 0].tolist())
 

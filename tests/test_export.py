@@ -1,4 +1,4 @@
-"""What notebooks print, what is refused, and what `--check` finds."""
+"""The modules that notebooks export, what is refused, and what `--check` finds."""
 
 import json
 import os
@@ -15,7 +15,7 @@ OPENING = "# Lesson 1. Toy\n\n> A promise.\n\n**Time** 5 minutes"
 
 
 class Course:
-    """A course of its own, with the settings of this one."""
+    """A small course with the settings of this one."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.package = root, root / "course_vit"
@@ -157,7 +157,7 @@ def test_a_second_export_touches_nothing(course, capsys):
     before = course.files()
     capsys.readouterr()
     assert course.export() == course.export("--check") == 0
-    assert "every module is what its notebook prints" in capsys.readouterr().out
+    assert "every module matches its notebook" in capsys.readouterr().out
     assert course.files() == before
 
 
@@ -169,7 +169,7 @@ REFUSED = {
     "#| export\n'text'": (", line 2 ('text')", "this runs at import"),
     "#| export\nA = 1\nif A:\n    B = 2": (", line 3 (if A:)", "this runs at import"),
     "#| export\nA = 1\nA = 2": (", line 3", "`A` is exported twice, keep this or note"),
-    "#| export\ndef f():\n    return secret": ("", "does not define `secret`, export"),
+    "#| export\ndef f():\n    return secret": ("", "does not define `secret`: export"),
     "#| export\nA = secret": ("", "does not define `secret`"),
     "#| export\nclass A:\n    a: secret": ("", "does not define `secret`"),
     "#| export\nfrom math import *\nA = pi": ("", "does not define `pi`"),
@@ -257,7 +257,7 @@ def test_check_finds_a_hand_edit_and_export_undoes_it(course, capsys):
     capsys.readouterr()
     assert course.export("--check") == 1
     assert capsys.readouterr().out == (
-        "course_vit/toy.py is not what its notebook prints: "
+        "course_vit/toy.py does not match its notebook: "
         "edit the notebook, then run `make export`\n"
     )
     assert course.files() == before
@@ -272,7 +272,7 @@ def test_check_finds_a_notebook_that_was_not_exported(course, capsys):
     course.write(*LESSON, "#| export\nNEW = 1")
     assert course.export("--check") == 1
     said = capsys.readouterr().out
-    assert said.count("course_vit/toy.py is not what its notebook prints") == 2
+    assert said.count("course_vit/toy.py does not match its notebook") == 2
 
 
 def test_modules_without_a_notebook_are_named_and_kept(course, capsys):
@@ -284,7 +284,7 @@ def test_modules_without_a_notebook_are_named_and_kept(course, capsys):
     assert course.export() == 0
     assert course.export("--check") == 1
     sentence = (
-        "course_vit/old.py is printed by no notebook: "
+        "no notebook exports course_vit/old.py: "
         "delete it, or move it to course_vit/kit/ if it is written by hand\n"
     )
     assert capsys.readouterr().out == 2 * sentence
@@ -374,9 +374,7 @@ def test_what_a_lesson_says_of_its_exercises_is_printed(course, capsys):
     ask(course, heading, ("question", QUESTION.replace("easy", "hard")))
     assert course.export("--check") == 1
     said = capsys.readouterr().out
-    assert (
-        "course_vit/kit/checks/exercises.json is not what its notebook prints" in said
-    )
+    assert "course_vit/kit/checks/exercises.json does not match its notebook" in said
 
 
 SOLUTION = """def helper(x):

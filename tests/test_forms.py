@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from itertools import takewhile
 
 import nbformat
@@ -59,6 +60,46 @@ def leaks(secret, form):
 def test_no_line_of_a_solution_is_in_the_learners_form(path):
     lesson = nbformat.read(path, as_version=4)
     assert leaks(secrets(lesson), make_form(lesson)) == {}
+
+
+@each_lesson
+def test_code_to_fix_waits_in_the_blank(path):
+    """Below a line to delete, so that an exercise that nobody began is still open."""
+    lesson = nbformat.read(path, as_version=4)
+    to_delete = "raise NotImplementedError  # delete this line, and fix the code below"
+    question = ""
+    for cell in make_form(lesson).cells:
+        question = cell.source if mark(cell).get("role") == "question" else question
+        if mark(cell).get("role") != "solution" or "```python" not in question:
+            continue
+        fix = mark(cell)["kind"] == "fix"
+        assert (to_delete in cell.source) == fix
+        if fix:
+            begun = cell.source.replace(to_delete, "")
+            statements = {ast.unparse(node) for node in ast.walk(ast.parse(begun))}
+            (shown,) = re.findall(r"^```python\n(.*?)^```", question, re.M | re.S)
+            function = next(
+                node
+                for node in ast.walk(ast.parse(shown))
+                if isinstance(node, ast.FunctionDef)
+            )
+            body = function.body[bool(ast.get_docstring(function)) :]
+            assert {ast.unparse(node) for node in body} <= statements
+
+
+def test_a_blank_with_code_to_fix_keeps_what_is_around_it():
+    source = (
+        "class C:\n    def f(self):\n        # why\n        return 1\n\n    x = 2\n"
+    )
+    given = "class C:\n    def f(self):\n        y = 3\n        return y\n"
+    first = "class C:\n    def f(self):\n        raise NotImplementedError"
+    assert leave_blank(source, ["C.f"], given) == (
+        f"{first}  # delete this line, and fix the code below\n"
+        "        y = 3\n        return y\n\n    x = 2\n"
+    )
+    other = given.replace("def f", "def g")
+    blank = first.replace("raise", "# why\n        raise")
+    assert leave_blank(source, ["C.f"], other) == f"{blank}\n\n    x = 2\n"
 
 
 @each_lesson

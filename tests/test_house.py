@@ -1,4 +1,4 @@
-"""The house itself: the cheap import, the set-up, the workflows, the door."""
+"""The project: the cheap import, the set-up, the workflows, the first documents."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The door: citing, licences, and the rooms in which the course opens."""
+"""Citing, licences, and the services in which the course opens."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The printed modules: who imports whom, docstrings, sizes."""
+"""The exported modules: which imports which, docstrings, sizes."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ def definitions(tree, inside=""):
 
 
 def documented(tree):
-    """What needs a docstring: all public names; the class speaks for its forward."""
+    """All that needs a docstring: public names; a class covers its forward."""
     for name, node in definitions(tree):
         parts = name.split(".")
         if parts[-1] != "forward" and not any(part[0] == "_" for part in parts):
@@ -70,7 +70,7 @@ def maps_tensors(node):
 
 
 def shapes(node):
-    """What stands in backticks in the first paragraph of a docstring."""
+    """The texts in backticks in the first paragraph of a docstring."""
     paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
     return paragraph.split("`")[1::2]
 

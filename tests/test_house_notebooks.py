@@ -47,7 +47,7 @@ def headings(lesson):
 
 
 def texts(output):
-    """Everything an output says in words."""
+    """All the text in an output."""
     if output.output_type == "stream":
         return output.text
     data = output.get("data", {})
@@ -123,7 +123,9 @@ def test_every_figure_is_drawn_by_show_with_alt_text(lesson):
         assert not {"image/svg+xml", "image/jpeg"} & set(data)
         if "image/png" in data:
             alt = output.metadata.get("image/png", {}).get("alt", "")
-            assert len(alt.split()) >= 8, f"say what is seen: show(fig, alt), {alt!r}"
+            assert len(alt.split()) >= 8, (
+                f"say what is seen: describe(fig, alt), {alt!r}"
+            )
             assert data.get("text/plain") == alt
 
 

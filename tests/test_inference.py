@@ -82,7 +82,7 @@ def test_onnx_runtime_answers_alike(model, family, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
 def test_the_compiled_model_answers_alike(model):
-    """In one graph, by the backend that users get; others only stand in for it."""
+    """In one graph, and with the backend that users get."""
     compiled = torch.compile(model, fullgraph=True)
     images = some_images(2)
     assert distance(answer(compiled, images), answer(model, images)) < EXACT
@@ -90,7 +90,7 @@ def test_the_compiled_model_answers_alike(model):
 
 @pytest.mark.parametrize("way", ["converted", "autocast"])
 def test_bfloat16_answers_nearly_alike(model, way):
-    """Two to three digits are what 8 bits hold."""
+    """8 bits hold two to three digits."""
     images = some_images(4)
     device = images.device.type
     if way == "converted":

@@ -30,7 +30,7 @@ check("{number}", mistake.answers[0])
 
 
 def course_vit(*arguments):
-    """What the command says; the test ends here if it fails."""
+    """The output of a command; the test ends here if it fails."""
     command = [sys.executable, "-m", "course_vit", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -47,7 +47,7 @@ def workbook(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(workbook):
-    """Runs a cell in a kernel in the workbook, and gives its outputs."""
+    """Run a cell in a kernel in the workbook, and return its outputs."""
     notebook = nbformat.v4.new_notebook()
     where = {"metadata": {"path": str(workbook)}}
     client = NotebookClient(notebook, timeout=300, allow_errors=True, resources=where)
@@ -118,8 +118,8 @@ def test_a_learner_works_through_the_lesson(workbook, run, path):
         text = verdict.data["text/markdown"]
         assert text.startswith(f"**ok {number}** {EXERCISES[number].title}")
         assert EXERCISES[number].reason in text
-        assert "keeps what it has" not in text
-        if following and following.source.startswith("# Yours once it has passed"):
+        assert "was not changed" not in text
+        if following and following.source.startswith("# This is your version once"):
             well(run(following.source))
 
 
@@ -140,14 +140,14 @@ def test_run_all_comes_to_the_end_of_a_fresh_lesson(tmp_path, number):
 def test_in_the_end_all_is_passed_and_the_learners_own(workbook):
     said = course_vit("progress", workbook)
     assert "open:" not in said
-    assert "all have passed" in said
+    assert "all exercises have passed" in said
     said = course_vit("check", "--lesson", 3, workbook)
     assert "yours: attention_weights, attention" in said
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_solutions_of_the_course_make_the_package_of_the_course(workbook, path):
-    """So the tests that the package passes hold for the learner's, too."""
+    """So the tests of the package also hold for the learner's."""
     mine = (workbook / "my_vit" / path.name).read_text(encoding="utf-8")
     assert mine.partition('"""\n')[2] == path.read_text("utf-8").partition('"""\n')[2]
 

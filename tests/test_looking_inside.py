@@ -75,7 +75,7 @@ def test_a_pooled_model_has_maps_of_patches_only(package):
 @quick
 @given(b=few, h=few, n=st.integers(1, 6), blocks=few)
 def test_rollout_follows_every_path(package, b, h, n, blocks):
-    """From the last block to the first, half of each step stays where it is."""
+    """From the last block to the first, half of each step stays in its place."""
     maps = random_maps(b, h, n, n, blocks=blocks)
     found = package.attention_rollout(maps)
     assert found.shape == (b, n, n)

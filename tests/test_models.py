@@ -71,6 +71,6 @@ def test_a_name_that_is_no_string_is_refused(package, name):
 
 
 def test_an_unknown_argument_is_refused_with_the_known_ones(package):
-    words = "VisionTransformer has no argument image_size, dim; it takes img_size, .*,"
+    words = "VisionTransformer has no argument image_size, dim, only img_size, .*,"
     with pytest.raises(TypeError, match=f"{words} norm_eps"):
         package.create_model("vit_tiny_patch16_224", image_size=32, dim=64)

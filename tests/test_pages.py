@@ -125,7 +125,7 @@ def test_a_hint_shows_three_dots_for_what_the_check_fills_in():
     assert pages.readable("rows sum to {got[0]:.3f}, not {{1}}") == (
         "rows sum to …, not {1}"
     )
-    assert pages.readable("") == "The check says what it has observed."
+    assert pages.readable("") == "The check describes what it observed."
     assert not re.search(r"\{\w+[\[:}]", made("mistakes"))
 
 

@@ -54,7 +54,7 @@ def transformers_deit(embed_dim, depth, num_heads, img_size, patch_size, classes
 
 @torch.no_grad()
 def three_answers(model, images):
-    """The class head's logits, the distillation head's, and what eval gives."""
+    """The logits of the class head, of the distillation head, and of eval mode."""
     mean = model.eval()(images)
     by_class, by_distillation = model.train()(images)
     model.eval()

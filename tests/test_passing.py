@@ -1,4 +1,4 @@
-"""What becomes of an answer in a notebook of a workbook, in a real IPython."""
+"""What happens to an answer in a notebook of a workbook, in a real IPython."""
 
 import importlib
 from contextlib import suppress
@@ -25,7 +25,7 @@ LOOK = "def look(x):\n    return (x @ x.T).softmax(dim=-1)\n"
 
 @pytest.fixture
 def run(mine):
-    """Runs a cell of a notebook in the workbook, and returns its last value."""
+    """Run a cell of a notebook in the workbook, and return its last value."""
     in_memory = Config({"HistoryManager": {"hist_file": ":memory:"}})
     shell = InteractiveShell.instance(config=in_memory)
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_moved_is_right_and_says_why(code, mine, run):
     before = module(mine, "exercises")
     verdict = run("check('3.1', look)")
     assert verdict == "ok 3.1: Along which axis?"
-    assert "`my_vit` keeps what it has: " in verdict.text
+    assert "`my_vit` was not changed: " in verdict.text
     assert LEFT[code] in verdict.text
     assert module(mine, "exercises") == before
 

@@ -407,8 +407,8 @@ def test_what_is_no_file_in_a_folder_is_a_line_each(run, photos):
         f"{photos / 'broken.png'}: this link leads nowhere",
         f"{photos / 'loop.png'}: cannot be read: Too many levels of symbolic links",
         f"{photos / 'pipe.png'}: this is not an ordinary file",
-        f"{photos / 'round'}: a link to a folder, or a locked one, is not searched: "
-        "name it yourself",
+        f"{photos / 'round'}: a folder that is a link or is locked is not searched: "
+        "give its own path",
     ]
 
 
@@ -459,7 +459,7 @@ def test_nothing_is_drawn_among_the_images(run, photos):
     assert (code, found) == (1, {})
     (said,) = complaints
     assert said == (
-        f"your images are in {photos}: choose another folder for the drawings"
+        f"your images are in {photos}: choose a different folder for the drawings"
     )
     assert sorted(photos.iterdir()) == before
 
@@ -541,7 +541,7 @@ def test_one_of_several_models_is_chosen_or_the_choice_is_a_line(
 def test_how_many_must_be_a_number_from_1_up(capsys, number):
     with pytest.raises(SystemExit, match="2"):
         main(["predict", "cat.png", "--model", TINY, f"--top={number}"])
-    message = f"must be a whole number from 1 up, got '{number}'"
+    message = f"must be a positive integer, got '{number}'"
     assert message in capsys.readouterr().err
 
 
@@ -549,12 +549,12 @@ def test_an_empty_path_is_not_this_folder(capsys):
     for arguments in (["predict", ""], ["predict", "cat.png", "--overlay", ""]):
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
-        assert "must be a path, got an empty text" in capsys.readouterr().err
+        assert "must be a path, got an empty string" in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "course_vit.kit.predict")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["predict", "cat.png", "--model", TINY]) == 1
-    message = "predict needs matplotlib: pip install 'course_vit[course]'"
+    message = "course-vit predict needs matplotlib: pip install 'course_vit[course]'"
     assert capsys.readouterr().err.startswith(message)

@@ -585,6 +585,16 @@ def test_a_grid_that_is_said_is_believed(package):
         package.load_weights(model, state, "deit", (4, 4))
 
 
+def test_a_table_that_fills_no_square_is_left_to_strict_loading(package):
+    model = ours(package, side=OTHER_SIDE)
+    odd = torch.randn(1, 1 + 5 * 7, 48)
+    assert package.fit_positions(odd, model) is odd
+    with pytest.raises(ValueError, match=r"pos_embed \(1, 36, 48\), not \(1, 401, 48"):
+        package.load_weights(model, model.state_dict() | {"pos_embed": odd})
+    stretched = package.fit_positions(odd, model, old_grid_size=(5, 7))
+    assert stretched.shape == model.pos_embed.shape
+
+
 def test_an_unknown_policy_is_refused(package):
     model = ours(package, side=OTHER_SIDE)
     with pytest.raises(ValueError, match="policy must be one of"):

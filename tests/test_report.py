@@ -147,6 +147,13 @@ def test_what_a_learner_wrote_into_the_file_is_shown_and_never_run(tmp_path):
     assert rows_of(tmp_path / "out")[AXIS]["mistakes"] == f"{OTHER} (1)"
 
 
+def test_a_name_is_for_the_shared_file(tmp_path, capsys):
+    mine = learner(tmp_path / "w")
+    assert main(["progress", str(mine.folder), "--name", "Ada"]) == 1
+    assert "add --share" in capsys.readouterr().err
+    assert [*mine.folder.glob("shared-*.json")] == []
+
+
 def test_the_command_shares_and_reports(tmp_path, capsys):
     mine = learner(tmp_path / "w", passed=["0.1"])
     assert main(["progress", str(mine.folder), "--share", "--name", "Ada"]) == 0

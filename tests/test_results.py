@@ -93,6 +93,24 @@ def test_a_run_that_is_not_stored_is_refused_with_the_known_ones():
         command.main(["miracle"])
 
 
+def test_the_stored_runs_still_show_what_lesson_7_says_of_them():
+    random, new, tables = (
+        {row: sum(cell["accuracy"]) / 5 for row, cell in stored(name).items()}
+        for name in ("comparison", "new_writers", "positions")
+    )
+    for scores in (random, new):
+        assert max(scores, key=scores.get) == "small CNN"
+    lost = {method: score - new[method] for method, score in random.items()}
+    assert min(lost.values()) == lost["small CNN"] > 0
+    assert min(random["larger ViT"], random["support vectors"]) > 99
+    del tables["papers' start"]
+    assert tables.pop("none") < 85
+    assert min(tables, key=tables.get) == "sincos_2d"
+    seeds = [stored("positions")[name]["accuracy"] for name in tables]
+    between = max(tables.values()) - min(tables.values())
+    assert between < sum(max(row) - min(row) for row in seeds) / 3 < 1.5
+
+
 def test_the_stored_model_reads_digits():
     model = stored_model()
     assert not model.training
@@ -144,7 +162,7 @@ def test_the_rival_is_smaller_than_the_transformer():
 
 
 class Pool:
-    """Trains at once; refuses what the processes of the real pool would not find."""
+    """Train at once; refuse functions that the real processes cannot find."""
 
     def submit(self, train, **settings):
         module = getattr(train, "func", train).__module__
@@ -204,7 +222,7 @@ def test_few_digits_keep_their_test_apart():
 
 
 def test_the_student_sees_more_images_than_have_labels(monkeypatch):
-    """And its teacher learns from the labelled ones alone."""
+    """The teacher learns only from images with labels."""
     seen = []
     monkeypatch.setattr(
         lesson_10, "fit", lambda _, loader, *__, **___: seen.append(loader.dataset)

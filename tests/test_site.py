@@ -85,7 +85,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def address(site):
-    """Where a server on this machine shows the site."""
+    """The address at which a server on this machine shows the site."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -120,7 +120,7 @@ def crawl(site, address, browser):
 
 
 def visit(browser, address, path):
-    """Look at a page with eyes, with the keyboard, in the dark and on a phone."""
+    """Look at a page by eye, with the keyboard, in dark mode and on a phone."""
     page = browser.new_page(viewport={"width": 1300, "height": 900})
     asked, messages = [], []
     page.on("request", lambda it: asked.append(it.url))
@@ -178,7 +178,7 @@ def by_keyboard(page):
 
 
 def keep_picture(page, path, name):
-    """Store what is seen of the page, for people who want to look at it."""
+    """Store a screenshot of the page, for people who want to look at it."""
     if folder := os.environ.get("SCREENSHOTS"):
         name = f"{path.removesuffix('.html').replace('/', '-')}-{name}.png"
         page.screenshot(path=Path(folder) / name)

@@ -164,7 +164,7 @@ def test_dropout_is_as_told(package, kind):
 
 
 def test_a_performer_that_drops_everything_keeps_the_values(package):
-    """Dropout stands behind attention and MLP, not on the path around."""
+    """Dropout comes after attention and MLP, not on the residual connection."""
     layer, x = package.TokenPerformer(9, 8, drop=1.0).train(), torch.randn(2, 5, 9)
     values = layer.kqv(layer.norm1(x)).chunk(3, dim=-1)[2]
     torch.testing.assert_close(layer(x), values)
@@ -370,9 +370,7 @@ def test_token_layers_refuse_widths_that_are_none(kind):
 
 
 def test_one_number_per_token_leaves_no_room_for_random_features():
-    with pytest.raises(
-        ValueError, match="half_of_dim must be a positive integer, got 0"
-    ):
+    with pytest.raises(ValueError, match=r"dim must be at least 2, .*, got 1"):
         course_vit.TokenPerformer(9, 1)
 
 

@@ -65,7 +65,7 @@ def load(pretrained, name=TINY, **options):
     """A model of one block with weights, of which it must have nothing to say."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".* the average '.*' was taken")
+        warnings.filterwarnings("ignore", ".* the average '.*' was chosen")
         return tiny(name, pretrained=pretrained, **options)
 
 
@@ -248,7 +248,7 @@ def test_offline_with_an_empty_cache(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     message = refused("HF_HUB_OFFLINE is set, so unset it once", load, True)
     assert message.startswith(f"timm/{SET} was not fetched: ")
-    assert message.endswith("get the file in another way and give its path")
+    assert message.endswith("get the file in a different way and give its path")
     assert hub.seen == []
 
 
@@ -558,7 +558,7 @@ def test_every_set_is_of_a_model_and_every_model_with_weights_has_one():
     ]
     for name in without:
         refused(
-            f"the course knows no published weights for {name}: choose another",
+            f"the course knows no published weights for {name}: choose a different",
             load,
             True,
             name,
@@ -665,8 +665,8 @@ def test_one_of_several_models_is_chosen(model, tmp_path, wrap, places):
     words = re.escape(f"has no model at 'optimizer': choose one of {places}")
     refused(words, load, path, num_classes=7, entry="optimizer")
     if "ema" in places[1]:
-        words = f"{[places[1], places[0]]}, and the average {places[1]!r} was taken:"
-        words = rf"{re.escape(words)} for another, pass entry={places[0]!r}$"
+        words = f"{[places[1], places[0]]}, and the average {places[1]!r} was chosen:"
+        words = rf"{re.escape(words)} for a different one, pass entry={places[0]!r}$"
         with pytest.warns(UserWarning, match=words):
             assert same(tiny(pretrained=path, num_classes=7), other)
     else:
@@ -788,7 +788,7 @@ def test_no_pickle_is_executed(model, tmp_path, kind):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
     if kind == "npz pickle":
-        refused("cannot be read .no zip archive.: is it complete", load, path)
+        refused("cannot be read .it is not a zip archive.: is it complete", load, path)
     else:
         words = "could run code and was not loaded; ask for a .safetensors file"
         message = refused(words, load, path)
@@ -1004,11 +1004,11 @@ def test_a_number_of_heads_that_is_not_the_published_one_is_refused(
     hub, model, tmp_path
 ):
     publish(hub, tiny())
-    words = f"timm/{SET} is for 3 heads, which no shape shows; got num_heads=12"
+    words = f"timm/{SET} has 3 heads, which its shapes do not show, got num_heads=12"
     with pytest.raises(ValueError, match=words):
         load(True, num_heads=12)
     save_npz(model, tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"a.npz is for 3 heads, .*; got num_heads=6"):
+    with pytest.raises(ValueError, match=r"a.npz has 3 heads, .*, got num_heads=6"):
         load(tmp_path / "a.npz", num_classes=7, num_heads=6)
     save_file(model.state_dict(), tmp_path / "a.safetensors")
     made = load(tmp_path / "a.safetensors", num_classes=7, num_heads=12)

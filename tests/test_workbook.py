@@ -1,4 +1,4 @@
-"""The workbook: made once, never overwritten; what passes becomes the learner's own."""
+"""The workbook: never overwritten; answers that pass become the learner's my_vit."""
 
 import copy
 import importlib
@@ -62,7 +62,7 @@ def edit(path, words, resave=False):
 
 
 def contents(folder):
-    """All files by their place in the folder, but for compiled text."""
+    """All files by their place in the folder, except for compiled ones."""
     return {
         path.relative_to(folder): path.read_bytes()
         for path in folder.rglob("*")
@@ -214,7 +214,7 @@ def test_what_was_not_touched_is_renewed_and_the_rest_is_kept(
         edit(path, "new words")
     renewed = "my_vit/deit.py, 02_position_encoding.ipynb, 05_encoder_block.ipynb"
     said = mine.start()
-    assert said[0].endswith(f"you had not touched them: {renewed}")
+    assert said[0].endswith(f"you had not changed them: {renewed}")
     assert said[1].startswith("kept as they are, with your work, although the course")
     assert said[1].endswith(": 03_self_attention.ipynb")
     assert "new words" in (folder / "02_position_encoding.ipynb").read_text("utf-8")
@@ -291,7 +291,7 @@ def test_a_workbook_that_another_process_keeps_is_named(mine, monkeypatch, capsy
 def test_a_pass_that_is_stopped_anywhere_loses_nothing(
     mine, cell, monkeypatch, stopped, older
 ):
-    """Neither an answer nor the order: the note is written before the module."""
+    """Neither answer nor order is lost: the note is written before the module."""
     look = cell("def look(x): return (x @ x.T).softmax(-1)")["look"]
     write, written = workbook.write, []
     if older:
@@ -322,7 +322,7 @@ def test_ctrl_c_is_one_line(mine, monkeypatch, capsys):
         workbook, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     assert main(["start", str(mine.folder)]) == 130
-    assert capsys.readouterr().err == "interrupted: run the command again, it goes on\n"
+    assert capsys.readouterr().err == "interrupted: run the command again to continue\n"
 
 
 def test_ctrl_c_during_an_import_reaches_no_code_that_cannot_bear_it():
@@ -574,22 +574,22 @@ def test_progress_counts_lesson_by_lesson(mine, capsys):
         *("1", "of", "4", "open:", "0.2", "0.3", "0.4", "(11", "min)"),
     ]
     assert (
-        last == "next: exercise 0.2, A view is not a transpose, in 00_start_here.ipynb"
+        last == 'next: exercise 0.2, "A view is not a transpose" in 00_start_here.ipynb'
     )
 
 
 def test_catching_up_begins_a_lesson_and_names_what_is_lent(mine, capsys):
     assert main(["catch-up", "3", str(mine.folder)]) == 0
     folder, lent, begin = capsys.readouterr().out.splitlines()
-    assert folder == f"{mine.folder}: everything is there already"
-    assert lent == "my_vit stands in for you in 1.2 1.3 2.2 2.5: later is fine"
+    assert folder == f"{mine.folder}: everything is up to date"
+    assert lent.startswith("my_vit uses the course's code for 1.2 1.3 2.2 2.5: solve")
     assert begin == f"begin here: {mine.folder / '03_self_attention.ipynb'}"
     assert not (mine.folder / "progress.json").exists()
     assert mine.progress()[-1].startswith("next: exercise 3.1, ")
     mine.note({number: {} for number in EXERCISES if int(number.split(".")[0]) > 2})
     assert mine.progress()[-1].startswith("next: exercise 0.1, ")
     mine.note({number: {} for number in EXERCISES})
-    assert mine.progress()[-1] == "all have passed; now: course-vit check"
+    assert mine.progress()[-1] == "all exercises have passed; next: course-vit check"
 
 
 def test_what_was_refused_most_often_is_worth_repeating(mine):
@@ -597,21 +597,21 @@ def test_what_was_refused_most_often_is_worth_repeating(mine):
         mine.refused(number, "")
     *_, first, second, third, _ = mine.progress()
     where = f"worth repeating: section {EXERCISES['5.1'].section}"
-    assert first == f"{where} (exercise 5.1 was refused 3 times)"
-    assert "3.1 was refused 2 times" in second
-    assert "4.1 was refused 2 times" in third
+    assert first == f"{where} (3 wrong answers to exercise 5.1)"
+    assert "2 wrong answers to exercise 3.1" in second
+    assert "2 wrong answers to exercise 4.1" in third
 
 
 def test_refusals_that_an_earlier_version_counted_still_count(mine):
     mine.remember(refused={"3.1": 2})
     mine.refused("3.1", "softmax-over-table")
     assert mine.memory()["refused"] == {"3.1": {"": 2, "softmax-over-table": 1}}
-    assert "(exercise 3.1 was refused 3 times)" in "".join(mine.progress())
+    assert "(3 wrong answers to exercise 3.1)" in "".join(mine.progress())
 
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
     assert main(["catch-up", "99", str(tmp_path)]) == 1
-    assert "there is no lesson 99: choose one from 0 to 14" in capsys.readouterr().err
+    assert "there is no lesson 99: choose one from 0 to 15" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["progress", "check", "catch-up 6", "reset 0.1"])
@@ -648,7 +648,7 @@ def test_without_the_lessons_beside_the_package_it_is_said(tmp_path, monkeypatch
 
 
 def test_what_passes_its_check_passes_the_tests_of_the_course(mine):
-    """Another right answer to every exercise in place of the course's own."""
+    """A different right answer to every exercise, instead of the course's own."""
     package, modules = mine.folder / "my_vit", set()
     for number, known in EXERCISES.items():
         if known.names and known.module != "exercises":
@@ -693,7 +693,7 @@ def test_a_failing_test_names_the_exercise_in_a_sentence(mine, monkeypatch, caps
         "the first is '"
     )
     assert "Error" in said or "assert" in said
-    assert todo == "course-vit check --lesson 5 --verbose shows all that pytest says"
+    assert todo == "course-vit check --lesson 5 --verbose shows the output of pytest"
 
 
 def test_a_change_by_hand_that_breaks_a_module_is_shown(mine, capsys):
@@ -712,13 +712,15 @@ def test_a_loop_in_my_vit_that_never_ends_is_named(mine, monkeypatch, capsys):
         file.write("\n\nwhile True:\n    pass\n")
     assert main(["check", "--lesson", "3", str(mine.folder)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("a test did not end within 5 s: does a loop end in my_vit/s")
+    assert said.startswith(
+        "a test did not end within 5 s: is there an endless loop in my_vit/s"
+    )
 
 
 def test_a_lesson_without_tests_is_named(mine):
-    with pytest.raises(WorkbookError, match="lesson 0 makes no module"):
+    with pytest.raises(WorkbookError, match="lesson 0 has no module"):
         check_package(mine, 0)
-    with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 14"):
+    with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 15"):
         check_package(mine, 99)
 
 
@@ -739,7 +741,7 @@ def test_what_the_tests_lack_is_named(mine, capsys, monkeypatch, name):
     monkeypatch.setattr(testing, "find_spec", lambda asked: asked != name)
     assert main(["check", str(mine.folder)]) == 1
     said = capsys.readouterr().err
-    assert said.endswith(f"you do not have {name}: pip install 'course_vit[check]'\n")
+    assert said.endswith(f"not installed ({name}): pip install 'course_vit[check]'\n")
 
 
 # The lab
@@ -747,7 +749,7 @@ def test_what_the_tests_lack_is_named(mine, capsys, monkeypatch, name):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What JupyterLab is started with; it is not really started."""
+    """The arguments with which JupyterLab would be started."""
     from jupyterlab.labapp import LabApp
 
     opened = []
@@ -804,7 +806,9 @@ def test_without_jupyterlab_it_is_said_what_to_install(mine, monkeypatch, capsys
     monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)
     assert main(["lab", str(mine.folder)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("lab needs jupyterlab: pip install 'course_vit[course]'\n")
+    assert said.startswith(
+        "course-vit lab needs jupyterlab: pip install 'course_vit[course]'\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["start", "progress", "export"])

@@ -1,4 +1,4 @@
-"""What the course needs but does not teach: data, pictures, checks, export."""
+"""The parts that the course needs but does not teach: data, figures, checks."""
 
 from pathlib import Path
 
@@ -9,7 +9,10 @@ if not COURSE.exists():  # and a clone has them beside the package
 
 
 class CourseError(Exception):
-    """What cannot be done: where, why, and what to do. Shown without its traceback."""
+    """Something cannot be done; the message says where, why and what to do.
+
+    Notebooks and commands show it without its traceback.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]

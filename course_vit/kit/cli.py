@@ -17,16 +17,17 @@ from .storage import NOTES, PACKAGE, course_version
 if TYPE_CHECKING:
     from .workbook import Workbook
 
-INTERRUPTED = "interrupted: run the command again, it goes on"
-HELP = "if the course does not start, this finds out why: course-vit doctor"
+INTERRUPTED = "interrupted: run the command again to continue"
+HELP = "to find out why the course does not start, run: course-vit doctor"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: 0 if all is well, 1 if not, 130 if it was interrupted.
+    """Run one command; returns its exit code: 0 for success, 1 for failure.
 
-    A command that is not understood exits with 2.
+    After Ctrl-C the code is 130. argparse exits with 2 if it does not understand the
+    command.
     """
-    for stream in (sys.stdout, sys.stderr):  # a folder may have any name
+    for stream in (sys.stdout, sys.stderr):  # which may not know a folder's letters
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     top = parser()
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         missing = str(error.name or error).partition(".")[0]
         todo = "pip install 'course_vit[course]'"
-        print(f"{options.command} needs {missing}: {todo}", file=sys.stderr)
+        print(f"course-vit {options.command} needs {missing}: {todo}", file=sys.stderr)
         print(HELP, file=sys.stderr)
         return 1
     except (CourseError, OSError, ImportError) as error:
@@ -60,96 +61,109 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands; `run` of each takes the options and returns the exit code."""
-    top = argparse.ArgumentParser("course-vit", description="The tools of the course.")
-    version = f"course_vit {course_version() or 'that is not installed'}"
+    """The parser; each command sets `run`, a function from options to an exit code."""
+    top = argparse.ArgumentParser(
+        "course-vit",
+        description="Build a Vision Transformer yourself: the commands of the course.",
+        epilog="Begin with: course-vit lab. About one command: course-vit lab --help.",
+    )
+    version = f"course_vit {course_version() or '(not installed)'}"
     top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(required=True, metavar="command", dest="command")
 
     command = commands.add_parser(
         "lab",
         usage="course-vit lab [FOLDER] [OPTION OF JUPYTERLAB ...]",
-        help="make or renew a workbook, and open it in JupyterLab",
-        description="Make a workbook, or renew what you have not touched, and open it "
-        "in JupyterLab at your next exercise. FOLDER is the workbook (default: this "
-        "folder if it is one, else workbook/ in this folder); what follows it goes to "
-        "JupyterLab, such as --port=9999.",
+        help="make or update your workbook, and open it in JupyterLab",
+        description="Make a workbook, or update the files that you have not changed, "
+        "and open it in JupyterLab at your next exercise. FOLDER is the workbook "
+        "(default: the current folder if it is one, else workbook/ in it). Further "
+        "options, such as --port=9999, are passed on to JupyterLab.",
     )
     command.set_defaults(run=run_lab)
 
-    about = "print the modules of course_vit/ from the notebooks"
+    about = "write the modules of course_vit/ from the notebooks (in a clone)"
     command = commands.add_parser("export", help=about, description=about)
     command.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if out of step"
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 if a module does not match its notebook",
     )
     command.add_argument(
         "--root",
         type=folder,
         default=Path(),
-        help="the folder of the course (default: this one)",
+        help="the folder of the clone (default: the current folder)",
     )
     command.set_defaults(run=run_export)
 
-    about = "name what is in photographs, with published weights"
+    about = "say what is in photographs, with published weights"
     command = commands.add_parser("predict", help=about, description=about)
     command.add_argument(
         "images",
         nargs="+",
         type=place,
         metavar="IMAGE",
-        help="a file, or a folder: all images in it and in the folders inside",
+        help="a file, or a folder: all images in it and in its subfolders",
     )
     command.add_argument(
         "--model",
         default="deit_tiny_distilled_patch16_224",
         metavar="NAME",
-        help="a name of list_models() (default: %(default)s)",
+        help="one of the names in list_models() (default: %(default)s)",
     )
     command.add_argument(
         "--top",
         default=5,
         type=positive,
         metavar="N",
-        help="how many classes of each image (default: 5)",
+        help="how many classes to print for each image (default: 5)",
     )
     command.add_argument(
         "--overlay",
         type=place,
         metavar="FOLDER",
-        help="draw each image there, and beside it where the model looked: yellow most",
+        help="save each image in this folder, beside a map of where the model looked"
+        " (yellow: most)",
     )
     command.add_argument(
         "--weights",
         metavar="FILE",
-        help="the name of a set, or a file: no file says how its images were prepared,"
-        " so as the family of the model does (default: the published, fetched once)",
+        help="the name of a set, or a file (default: the published weights, downloaded"
+        " once). A file does not record how the training images were prepared, so yours"
+        " are prepared in the usual way for the model's family",
     )
     command.add_argument(
         "--entry",
         default="",
         metavar="NAME",
-        help="which of several models in the file of weights, by its place in it",
+        help="which model to take if the file holds several, such as teacher.backbone",
     )
     command.add_argument(
         "--names",
         type=place,
         metavar="FILE",
-        help="the names of the classes, one in each line, or JSON (default: those in a"
-        " config.json beside the weights, or ImageNet's for a thousand classes)",
+        help="the names of the classes: a text file with one name in each line, or JSON"
+        " (default: those in a config.json beside the weights, or ImageNet's if there"
+        " are 1000 classes)",
     )
     command.add_argument(
-        "--device", default="cpu", help="cpu, cuda or mps (default: cpu)"
+        "--device",
+        default="cpu",
+        help="where to compute: cpu, cuda or mps (default: cpu)",
     )
     command.set_defaults(run=run_predict)
 
     about = "find out why the course does not start, and how to fix it"
     command = commands.add_parser("doctor", help=about, description=about)
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--json", action="store_true", help="print the results as JSON"
+    )
     command.add_argument(
         "--dev", action="store_true", help="also check what a maintainer needs"
     )
     command.add_argument(
-        "--read", metavar="CODE", help="say what the code of a learner means"
+        "--read", metavar="CODE", help="explain the code from a learner's doctor"
     )
     command.set_defaults(run=run_doctor)
 
@@ -159,21 +173,25 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     command = of_workbook(
-        "start", "make a workbook, or renew what you have not touched"
+        "start", "make a workbook, or update the files that you have not changed"
     )
     command.add_argument(
         "--form",
         choices=("blanks", "live", "solved"),
-        help="live: each answer folded behind its blank, for a presenter"
-        " (default: blanks, or what the workbook has)",
+        help="blanks: without the answers; live: with each answer folded below its"
+        " blank, for a presenter; solved: with the answers (default: the form that the"
+        " workbook has, or blanks)",
     )
     command.add_argument(
         "--beside",
         action="store_true",
-        help="also write the newer version of a lesson that you worked in beside it",
+        help="if you have changed a lesson that has a newer version, write that version"
+        " beside yours",
     )
-    command = of_workbook("catch-up", "begin a later lesson without the ones before")
-    command.add_argument("lesson", type=int, metavar="N")
+    command = of_workbook("catch-up", "begin a later lesson without the ones before it")
+    command.add_argument(
+        "lesson", type=int, metavar="N", help="the number of the lesson"
+    )
     command = of_workbook(
         "progress", "show which exercises have passed, and what comes next"
     )
@@ -189,24 +207,29 @@ def parser() -> argparse.ArgumentParser:
     command = of_workbook(
         "reset", "empty exercises again, and keep a copy of your work"
     )
-    command.add_argument("exercises", nargs="+", metavar="N.N", help="such as 4.2 5.1")
-    command = of_workbook("check", "put my_vit through the tests of course_vit")
     command.add_argument(
-        "--lesson", type=int, metavar="N", help="the tests of lesson N (default: all)"
+        "exercises", nargs="+", metavar="N.N", help="such as 4.2 or 5.1"
+    )
+    command = of_workbook("check", "run the tests of course_vit on your my_vit")
+    command.add_argument(
+        "--lesson",
+        type=int,
+        metavar="N",
+        help="only the tests of lesson N (default: all)",
     )
     command.add_argument(
-        "--verbose", action="store_true", help="also print what pytest prints"
+        "--verbose", action="store_true", help="also print the full output of pytest"
     )
     command = of_workbook("explore", "draw a digit, and watch your own model read it")
     command.add_argument(
         "--model",
         type=place,
         metavar="FILE",
-        help="a model that lesson 7 kept (default: the one in the workbook, else the"
+        help="a model that lesson 7 saved (default: the one in the workbook, else the"
         " course's)",
     )
     command.add_argument(
-        "--no-browser", action="store_true", help="only write the page and name it"
+        "--no-browser", action="store_true", help="do not open the page, only write it"
     )
     about = "make all that a workshop needs: agenda, notes, slides, votes, e-mails"
     command = commands.add_parser("workshop", help=about, description=about)
@@ -244,6 +267,30 @@ def parser() -> argparse.ArgumentParser:
         "folder)",
     )
     command.set_defaults(run=run_report)
+
+    about = "collect the course and its packages for a room without a network"
+    command = commands.add_parser("bundle", help=about, description=about)
+    command.add_argument("folder", type=folder, metavar="FOLDER")
+    command.add_argument(
+        "--os",
+        dest="system",
+        choices=("linux", "macos", "windows"),
+        required=True,
+        help="what the room has (linux and windows on x86-64, macos on arm64)",
+    )
+    command.add_argument(
+        "--python", type=python_version, required=True, metavar="3.N", help="its Python"
+    )
+    command.add_argument(
+        "--index",
+        default="",
+        metavar="URL",
+        help="also take packages from this index, such as torch without CUDA",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say how much there is, fetch nothing"
+    )
+    command.set_defaults(run=run_bundle)
     for command in commands.choices.values():
         if command.get_default("run") in (run_doctor, run_workbook):
             command.add_argument(
@@ -251,36 +298,41 @@ def parser() -> argparse.ArgumentParser:
                 nargs="?",
                 type=folder,
                 metavar="FOLDER",
-                help="the workbook (default: this folder if it is one, else workbook/"
-                " in this folder)",
+                help="the workbook (default: the current folder if it is one, else"
+                " workbook/ in it)",
             )
     return top
 
 
 def place(text: str) -> Path:
-    """A path, for argparse; `~` is the home folder."""
+    """Read a path, for argparse; `~` is the home folder."""
     if not text:
-        raise argparse.ArgumentTypeError("must be a path, got an empty text")
+        raise argparse.ArgumentTypeError("must be a path, got an empty string")
     return Path(os.path.expanduser(text))
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up, for argparse."""
+    """Read a positive integer, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 1 up, got {text!r}"
-        )
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
 
 
+def python_version(text: str) -> str:
+    """A version of Python such as 3.12, for argparse."""
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"must be such as 3.12, got {text!r}")
+    return text
+
+
 def folder(text: str) -> Path:
-    """The full path of a folder, for argparse."""
+    """Read the full path of a folder, for argparse."""
     return Path(os.path.abspath(place(text)))
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process while torch is imported, which it would crash."""
+    """Let Ctrl-C end the process while it imports torch, which would crash instead."""
 
     def end(*_: object) -> None:
         print(INTERRUPTED, file=sys.stderr, flush=True)
@@ -295,7 +347,7 @@ def ending_at_once() -> Iterator[None]:
 
 def run_export(options: argparse.Namespace) -> int:
     said = export(options.root, options.check)
-    print("\n".join(said) or "every module is what its notebook prints")
+    print("\n".join(said) or "every module matches its notebook")
     return 1 if options.check and said else 0
 
 
@@ -316,7 +368,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 
 def workbook_folder(chosen: Path | None) -> Path:
-    """The folder of the workbook: this one if it is one, else workbook/ in it."""
+    """The chosen folder; else this one if it is a workbook, else workbook/ in it."""
     here = Path.cwd()
     inside = (here / PACKAGE).is_dir() or (here / NOTES).exists()
     return chosen or (here if inside else here / "workbook")
@@ -332,7 +384,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def workbook_in(chosen: Path | None) -> "Workbook":
-    """The workbook of a folder, see `workbook_folder`."""
+    """The workbook in the folder that `workbook_folder` finds."""
     with ending_at_once():
         from .workbook import Workbook
 
@@ -366,6 +418,21 @@ def run_workshop(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_bundle(options: argparse.Namespace) -> int:
+    from .bundle import bundle
+
+    said = bundle(
+        options.folder,
+        options.system,
+        options.python,
+        options.index,
+        fetch=not options.dry_run,
+    )
+    for line in said:
+        print(line, flush=True)
+    return 0
+
+
 def run_workbook(options: argparse.Namespace) -> int:
     well = True
     if options.command == "reset" and not re.fullmatch(
@@ -379,6 +446,8 @@ def run_workbook(options: argparse.Namespace) -> int:
         case "catch-up":
             said = workbook.catch_up(options.lesson)
         case "progress":
+            if options.name and not options.share:
+                raise CourseError("--name goes into the file of --share: add --share")
             said = workbook.progress()
             if options.share:
                 from .report import share

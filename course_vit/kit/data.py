@@ -22,7 +22,7 @@ NUMBERS = [
     "nine",
 ]
 
-# The folder of each data set, its number of training and test images, (c, h, w).
+# For each data set its folder, the numbers of training and test images, and (c, h, w).
 DOWNLOADS: dict[str, tuple[str, tuple[int, int], tuple[int, int, int]]] = {
     "mnist": ("MNIST", (60_000, 10_000), (1, 28, 28)),
     "fashion_mnist": ("FashionMNIST", (60_000, 10_000), (1, 28, 28)),
@@ -35,8 +35,8 @@ def digit_images() -> tuple[Tensor, Tensor]:
     """1,797 handwritten digits, `b 1 8 8` between 0 and 1, and their labels `b`.
 
     The test part of UCI's Optical Recognition of Handwritten Digits (Alpaydin and
-    Kaynak 1998), as bundled with scikit-learn. Ordered by writer, it seems: shuffle
-    before you split.
+    Kaynak 1998), as bundled with scikit-learn. The images seem to be ordered by writer,
+    so shuffle before you split.
     """
     from sklearn.datasets import load_digits
 
@@ -48,7 +48,8 @@ def digit_images() -> tuple[Tensor, Tensor]:
 def photograph(name: str = "flower", size: tuple[int, int] = (224, 224)) -> Tensor:
     """One of scikit-learn's two photographs, `3 h w` between 0 and 1: flower or china.
 
-    The largest centred part with the shape of `size` (height, width), resized to it.
+    The largest centred part with the proportions of `size` (height, width) is cut out
+    and resized.
     """
     from sklearn.datasets import load_sample_images
 
@@ -86,18 +87,19 @@ def load_data(
     download: bool = False,
     num_workers: int = 0,
 ) -> ImageData:
-    """The images of one data set: the bundled digits, or a key of `DOWNLOADS`.
+    """Load one data set: the bundled digits, or a key of `DOWNLOADS`.
 
-    Of the digits, 360 are the test: the same share of every class, drawn with `seed`;
-    or, with `new_writers`, the last in the file, by hands that the training has not
-    seen. The others bring their own split and stand in `root`. `seed` also orders the
-    batches, except in `fit`, which has a seed of its own.
+    360 digits are kept for testing: the same share of every class, drawn with `seed`,
+    or, with `new_writers`, the last 360 in the file, from people whose writing is not
+    in the training part. The other data sets are read from `root` and have their own
+    split. `seed` also orders the batches, except in `fit`, which has its own seed.
 
-    Raises ValueError for an unknown name, FileNotFoundError where `download` is off and
-    nothing there, RuntimeError if what is there is damaged or not all of it.
+    Raises ValueError for an unknown name, FileNotFoundError if the data set is not in
+    `root` and `download` is off, and RuntimeError if it is damaged or incomplete.
     """
     if name != "digits" and name not in DOWNLOADS:
-        raise ValueError(f"name must be digits, {', '.join(DOWNLOADS)}; got {name!r}")
+        names = ", ".join(["digits", *DOWNLOADS])
+        raise ValueError(f"name must be one of {names}; got {name!r}")
     if name == "digits":
         train, test = split_digits(seed, new_writers)
         class_names, shape = NUMBERS, (1, 8, 8)
@@ -118,7 +120,7 @@ def load_data(
 
 
 def split_digits(seed: int, new_writers: bool) -> list[Dataset]:
-    """1,437 digits to learn from and 360 to be tested on."""
+    """1,437 digits for training and 360 for testing."""
     from sklearn.model_selection import train_test_split
 
     images, labels = digit_images()
@@ -131,10 +133,11 @@ def split_digits(seed: int, new_writers: bool) -> list[Dataset]:
 
 
 def cluttered_digits(number: int, seed: int, test: bool = False) -> TensorDataset:
-    """Made images, `n 1 24 24`: a real digit anywhere, over six scraps of others.
+    """Draw images, `n 1 24 24`: a real digit at a random place, over six scraps.
 
     A scrap is 4 x 4 pixels of any digit. Training images are made of the first 1,437
-    digits, test images of the last 360, by other hands. `seed` decides everything.
+    digits, test images of the last 360, which other people wrote. The same `seed` gives
+    the same images.
     """
     images, labels = digit_images()
     part = slice(-360, None) if test else slice(-360)
@@ -145,7 +148,7 @@ def cluttered_digits(number: int, seed: int, test: bool = False) -> TensorDatase
         return torch.randint(below, (number,), generator=source)
 
     def window(where: Tensor, width: int, side: int) -> tuple[Tensor, ...]:
-        """A square of each image, at a random place, as an index."""
+        """The index of a square at a random place in each image."""
         top, left = (draw(width - side + 1)[:, None] + torch.arange(side) for _ in "yx")
         return where[:, None, None], top[:, :, None], left[:, None, :]
 
@@ -164,8 +167,8 @@ def open_download(
 ) -> tuple[Dataset, Dataset, list[str]]:
     """Training part, test part and class names of a data set that torchvision knows.
 
-    torchvision compares archives with their checksums; that all images are there after
-    unpacking is counted here.
+    torchvision checks the archives by their checksums. Here the unpacked images are
+    counted, because unpacking may have been interrupted.
     """
     folder, counts, _ = DOWNLOADS[name]
     if not download and not (root / folder).exists():
@@ -182,7 +185,7 @@ def open_download(
     got = tuple(len(getattr(part, "targets", part)) for part in (train, test))
     if got != counts:
         raise RuntimeError(
-            f"{name} has {counts} training and test images, got {got}: {todo}"
+            f"expected {counts} training and test images of {name}, got {got}: {todo}"
         )
     names = [n[0] if isinstance(n, tuple) else n for n in train.classes]
     return train, test, [n.split(" - ")[-1] for n in names]  # MNIST says "0 - zero"

@@ -1,9 +1,9 @@
-"""What lesson 11 publishes when there is no network: pictures of ten kinds, four files.
+"""Pictures of ten kinds and four files of weights, so lesson 11 needs no network.
 
-The pictures are cut from the only ones that come with the course. The four files hold
-the same weights with the names and layout of timm, torchvision, transformers and
-Google's JAX code. They are written without the tables of the lesson, so that these
-packages can judge both.
+The pictures are cut from the photographs and digits that come with the course. The four
+files hold the same weights with the names and layout of timm, torchvision, transformers
+and Google's JAX code. They are written without the lesson's tables of names, so that
+these libraries can test both the files and the tables.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ CLASSES = [
     *("zero", "one", "two", "three", "four"),
 ]
 SIDE = 48  # height and width of a picture
-# Photograph, top, bottom, left and right of a part that shows nothing else.
+# The photograph, and top, bottom, left and right of a part that shows only this.
 REGIONS = {
     "sky": ("china", 0, 150, 330, 620),
     "pagoda": ("china", 60, 330, 110, 310),
@@ -94,7 +94,7 @@ TORCHVISION = {
     "norm.": "encoder.ln.",
     "head.": "heads.head.",
 }
-TRANSFORMERS = {  # as version 4 called them, and every file still does
+TRANSFORMERS = {  # the names of version 4, which every file still has
     "cls_token": "vit.embeddings.cls_token",
     "pos_embed": "vit.embeddings.position_embeddings",
     "patch_embed.proj": "vit.embeddings.patch_embeddings.projection",
@@ -149,7 +149,7 @@ def publish(
 
 
 def renamed(key: str, words: Mapping[str, str]) -> str:
-    """Replace each of our words in a key by theirs."""
+    """Replace each of our words in a key by the other library's."""
     for ours, theirs in words.items():
         key = key.replace(ours, theirs)
     return key
@@ -161,7 +161,7 @@ def as_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors the names of transformers; queries, keys and values apart."""
+    """Give the tensors transformers' names, and separate queries, keys and values."""
     theirs = {}
     for key, tensor in weights.items():
         if "qkv" in key:
@@ -175,7 +175,10 @@ def as_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_jax(weights: Mapping[str, Tensor], num_heads: int) -> dict[str, Tensor]:
-    """Give the tensors the names of Google's files; inputs first, heads apart."""
+    """Give the tensors the names and the layout of Google's files.
+
+    A matrix has its inputs on the first axis, and the heads have their own axis.
+    """
     theirs = {}
     for key, tensor in weights.items():
         place = f"Transformer/encoder_{key}" if key.startswith("norm.") else key

@@ -1,7 +1,7 @@
 """Find out why the course does not start, and how to fix it: `course-vit doctor`.
 
-Each of the `CHECKS` runs in a process of its own, because a broken torch may end its
-process, or never return. No path that is printed names the user or the home folder.
+Each of the `CHECKS` runs in a separate process, because a broken torch may crash or
+hang. Printed paths do not contain the names of the user or of the home folder.
 """
 
 import base64
@@ -24,15 +24,15 @@ STATES = ("ok", "warning", "fails", "not run")
 
 
 def doctor(folder: Path, dev: bool = False, as_json: bool = False) -> int:
-    """Print the verdict of each check, a code, and what to read: 1 if anything fails.
+    """Print the verdict of each check, a code and advice; returns 1 if a check fails.
 
     Args:
-        folder: The workbook, which need not be there yet.
+        folder: The workbook, which need not exist yet.
         dev: Also check what a maintainer needs.
         as_json: Print one JSON object instead.
     """
     verdicts: dict[str, Verdict] = {}
-    cures: dict[str, str] = {}  # a line to copy, and the first check that says so
+    cures: dict[str, str] = {}  # each fix, and the first check that suggests it
     if not as_json:
         print(private(f"Looking at {folder}. This takes about half a minute."))
     for number, check in enumerate(CHECKS, start=1):
@@ -44,7 +44,7 @@ def doctor(folder: Path, dev: bool = False, as_json: bool = False) -> int:
         if not as_json:
             print(f"{number:2}  {found.state:8} {name}: {found.said}", flush=True)
             if found.fix:
-                todo = found.fix if known == name else f"(do what {known} says)"
+                todo = found.fix if known == name else f"(the same fix as for {known})"
                 print(f"{'':13}{todo}")
     states = [found.state for found in verdicts.values()]
     summary = ", ".join(f"{states.count(state)} {state}" for state in STATES[:3])
@@ -61,9 +61,9 @@ def doctor(folder: Path, dev: bool = False, as_json: bool = False) -> int:
 
 
 def read_code(code: str) -> list[str]:
-    """What an instructor reads in the code of a learner.
+    """Explain a learner's code to an instructor: the state of each check, and advice.
 
-    Raises CourseError for what is not a code.
+    Raises CourseError if this is not a code of the doctor.
     """
     states = decode(code)
     lines = [f"{state:8} {name}" for name, state in states.items()]
@@ -72,7 +72,7 @@ def read_code(code: str) -> list[str]:
 
 
 def answers(names: list[str]) -> dict[str, str]:
-    """The frequent questions that belong to some checks, with their answers."""
+    """The questions that belong to these checks, with their answers."""
     texts = {check.__name__: inspect.getdoc(check) or "" for check in CHECKS}
     return {
         name: f"\n{name}. {texts[name].replace(chr(10) * 2, chr(10))}\n"
@@ -81,7 +81,7 @@ def answers(names: list[str]) -> dict[str, str]:
 
 
 def examine(name: str, folder: Path, limit: float = LIMIT) -> Verdict:
-    """The verdict of one check, whatever becomes of its process."""
+    """Run one check in its own process; returns its verdict even if that crashes."""
     code = f"""
 import sys
 sys.path[:] = {sys.path!r}
@@ -103,7 +103,7 @@ answer({name!r}, {str(folder)!r})"""
 
 
 def answer(name: str, folder: str) -> None:
-    """Print the verdict of one check as JSON; what it raises is a failure, too."""
+    """Run one check and print its verdict as JSON; an exception counts as a failure."""
     check = next(check for check in CHECKS if check.__name__ == name)
     try:
         verdict = check(Path(folder))
@@ -113,7 +113,7 @@ def answer(name: str, folder: str) -> None:
 
 
 def private(text: str) -> str:
-    """The same text with `$HOME` and `$USER` in paths, which a shell understands."""
+    """Replace the home folder and the user name in paths by `$HOME` and `$USER`."""
     home = os.path.expanduser("~")
     names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
     for place in {home, os.path.realpath(home)} - {os.path.sep}:
@@ -128,7 +128,7 @@ def private(text: str) -> str:
 
 
 def encode(verdicts: dict[str, Verdict]) -> str:
-    """Eight letters that say how every check went: two bits each, and a checksum."""
+    """Record how every check went in eight letters: two bits each, and a checksum."""
     number = 0
     for check in CHECKS:
         state = (
@@ -141,9 +141,9 @@ def encode(verdicts: dict[str, Verdict]) -> str:
 
 
 def decode(code: str) -> dict[str, str]:
-    """How every check went, from the code of `encode`.
+    """Read from a code how every check went.
 
-    Raises CourseError for what is not such a code.
+    Raises CourseError if `encode` cannot have made the code.
     """
     try:
         content = base64.b32decode(re.sub(r"[\s-]", "", code).upper())
@@ -151,7 +151,7 @@ def decode(code: str) -> dict[str, str]:
         content = b""
     if len(content) != 5 or zlib.crc32(content[:4]) % 256 != content[4]:
         raise CourseError(
-            f"{code!r} is not a code of the doctor: compare its eight letters again"
+            f"{code!r} is not a code of the doctor: check its eight letters for typos"
         )
     number = int.from_bytes(content[:4], "big")
     states = [STATES[number >> 2 * place & 3] for place in range(len(CHECKS))][::-1]

@@ -1,9 +1,9 @@
-"""The checks of `course-vit doctor`, in their order.
+"""The checks of `course-vit doctor`, in the order in which they run.
 
-A check takes the folder to work in, and returns a `Verdict`. Nothing but Python's own
-modules is imported before a check needs it. The docstring of a check is what the doctor
-prints about it: a question that learners ask, and the answer. Arguments beside the
-folder are there for the tests.
+A check expects the folder of the workbook and returns a `Verdict`. Only modules of
+Python itself are imported before a check needs them. If a check does not pass, the
+doctor prints its docstring: a question that learners ask, and the answer. The further
+arguments of some checks are for the tests.
 """
 
 import ast
@@ -31,16 +31,16 @@ from typing import Any, NamedTuple
 from . import COURSE, COURSE_VIT
 from .storage import MEMORY, course_version
 
-CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
+CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps the limits of a container
 SECONDS = 60.0  # to wait for Jupyter
-# Where we measured them, on one core of a server of 2026: the ms of one step of the
-# speed probe, and the seconds that each lesson computes.
+# We measured these on one core of a server of 2026: the milliseconds of one step of the
+# check `speed`, and the seconds of computing in each lesson.
 STEP = 31.0
-LESSONS = (6, 6, 9, 9, 13, 19, 7, 29, 19, 30, 33, 42, 27, 44, 10)
+LESSONS = (6, 6, 9, 9, 13, 19, 7, 29, 19, 30, 33, 42, 27, 44, 10, 8)
 
 
 class Verdict(NamedTuple):
-    """What a check found: ok, warning or fails; in words; and a line to copy."""
+    """The result of a check: ok, warning or fails; a sentence; and a fix to copy."""
 
     state: str
     said: str
@@ -56,8 +56,8 @@ def python(
 ) -> Verdict:
     """Which Python does the course need?
 
-    A 64-bit Python of a version that PyTorch is made for. A newer one may have no
-    PyTorch yet, and an older one has no current PyTorch any more.
+    A 64-bit Python of a version that PyTorch supports. For a newer Python there may be
+    no PyTorch yet, and for an older one there is no current PyTorch any more.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -73,9 +73,9 @@ def python(
 def kernel(folder: Path) -> Verdict:
     """Why does a notebook not find what I have installed?
 
-    A notebook runs in a kernel, which may be another Python than the one you installed
-    the course for. An environment (venv, conda) keeps both together; activate it
-    before you start Jupyter.
+    A notebook runs in a kernel, which may be a different Python from the one that you
+    installed the course for. An environment (venv, conda) keeps the two together;
+    activate it before you start Jupyter.
     """
     with tempfile.TemporaryDirectory() as empty:
         outputs = in_kernel("import sys; print(sys.prefix)", Path(empty))
@@ -83,12 +83,12 @@ def kernel(folder: Path) -> Verdict:
     if os.path.realpath(there) != os.path.realpath(sys.prefix):
         said = f"notebooks run in the Python of {there}, not in {sys.prefix}"
         spec = "-m ipykernel install --sys-prefix --name python3"
-        if os.environ.get("JUPYTER_PATH"):  # it counts more than the environment
+        if os.environ.get("JUPYTER_PATH"):  # it has priority over the environment
             return Verdict("fails", f"{said} (JUPYTER_PATH)", setting("JUPYTER_PATH"))
         return Verdict("fails", said, f"{this_python()} {spec}")
     conda = Path(sys.prefix, "conda-meta").exists()
     if sys.prefix == sys.base_prefix and not conda:
-        said = "notebooks run in this Python, which is not in an environment of its own"
+        said = "notebooks run in this Python, which is not in an environment"
         return Verdict("warning", said, f"{this_python()} -m venv .venv")
     return ok("notebooks run in this Python, in an environment")
 
@@ -96,9 +96,9 @@ def kernel(folder: Path) -> Verdict:
 def packages(folder: Path) -> Verdict:
     """Which versions of the packages does the course need?
 
-    The oldest that will do are in the metadata of `course_vit`, the newest that were
-    tested in its `requirements.txt`. Newer ones usually work, too: if something fails,
-    try the tested version before you look any further.
+    The metadata of `course_vit` names the oldest versions that work, and its
+    `requirements.txt` the newest ones that were tested. Newer versions usually work,
+    too: if something fails, try the tested version before you look any further.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -120,7 +120,7 @@ def packages(folder: Path) -> Verdict:
             continue
         highest = tested.get(canonicalize_name(name), found)
         if not wanted.specifier.contains(found, prereleases=True):
-            missing.append(f"{name} is {found}, not {wanted.specifier}")
+            missing.append(f"{name} is {found}, but must be {wanted.specifier}")
         elif found.release[:2] > highest.release[:2]:
             newer[f"{name}=={highest}"] = f"{name} {found} (tested: {highest})"
     if missing:
@@ -128,14 +128,15 @@ def packages(folder: Path) -> Verdict:
     if newer:
         said = f"newer than tested: {', '.join(newer.values())}"
         return Verdict("warning", said, pip(*newer))
-    return ok("all there, none older than needed or newer than tested")
+    return ok("all are installed, none older than needed or newer than tested")
 
 
 def pytorch(folder: Path) -> Verdict:
     """Why does PyTorch not work although it is installed?
 
-    torch and torchvision are built for each other, and torch for one major version of
-    NumPy. An update of one of them alone breaks the others, so install them together.
+    Each torchvision is built for one version of torch, and each torch for one major
+    version of NumPy. Updating one of them alone breaks the others, so install them
+    together.
     """
     again = pip("torch", "torchvision", "numpy", options="--force-reinstall ")
     try:
@@ -166,9 +167,9 @@ def pytorch(folder: Path) -> Verdict:
 def course(folder: Path) -> Verdict:
     """Which course_vit does my notebook use?
 
-    Python takes the first `course_vit` that it finds, beginning in the folder of the
-    notebook. After an update run `course-vit start` once: it renews the lessons that
-    you have not touched.
+    Python imports the first `course_vit` that it finds, beginning in the folder of the
+    notebook. After an update of the course, run `course-vit start` once: it updates the
+    lessons that you have not changed.
     """
     code = "import course_vit; print(course_vit.__file__)"
     place = existing(folder)
@@ -181,22 +182,23 @@ def course(folder: Path) -> Verdict:
     with suppress(OSError):
         there = re.search(r'^version = "(.+)"', project.read_text("utf-8"), re.M)
         if there and there[1] != version:
-            said = f"version {version or 'none'} is installed, {COURSE} has {there[1]}"
+            old = version or "none"
+            said = f"version {old} is installed, but {COURSE} has {there[1]}"
             return Verdict("fails", said, pip())
     if not (folder / MEMORY).exists():
         return ok(f"version {version}; there is no workbook yet")
-    its = json.loads((folder / MEMORY).read_bytes()).get("version", "an older one")
+    its = json.loads((folder / MEMORY).read_bytes()).get("version", "is older")
     if its != version:
         said = f"the course has version {version}, your workbook {its}"
         return Verdict("warning", said, f'course-vit start "{folder}"')
-    return ok(f"version {version}, and the workbook agrees")
+    return ok(f"version {version}, like your workbook")
 
 
 def devices(folder: Path) -> Verdict:
     """Do I need a GPU?
 
     No, every lesson runs on a CPU. A GPU that PyTorch can use makes lessons 7 to 9
-    faster. If PyTorch sees a card but cannot use it, hide the card from it.
+    faster. If PyTorch sees a GPU but cannot use it, hide the GPU from PyTorch.
     """
     import torch
 
@@ -214,28 +216,28 @@ def devices(folder: Path) -> Verdict:
     elif torch.backends.mps.is_available():
         name, said, hide = "mps", "Apple's GPU, float32 only", "course-vit doctor"
     elif shutil.which("nvidia-smi") and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        said = "there is an NVIDIA card that torch cannot use; the CPU is fine, too"
+        said = "torch cannot use the NVIDIA GPU in this computer, but the CPU is enough"
         return Verdict(
             "warning", said, pip("torch", "torchvision", options="--upgrade ")
         )
     else:
-        return ok("no GPU: the CPU is fine")
+        return ok("there is no GPU, and the CPU is enough")
     x = torch.rand(64, 64)
     try:
         product = (x.to(name) @ x.to(name)).cpu()
         torch.testing.assert_close(product, x @ x, rtol=0.01, atol=0.1)
     except Exception as error:  # a driver may raise anything
         if name == "cuda" and card not in (built := torch.cuda.get_arch_list()):
-            said = f"{said}, for which torch is not built (but for {' '.join(built)}),"
-        return Verdict("fails", f"{said} does not compute: {one_line(error)}", hide)
-    return ok(f"{said} agrees with the CPU")
+            said = f"{said}, for which torch is not built (only for {' '.join(built)}),"
+        return Verdict("fails", f"{said} cannot compute: {one_line(error)}", hide)
+    return ok(f"{said} computes the same as the CPU")
 
 
 def threads(folder: Path, cgroup: Path = CGROUP) -> Verdict:
     """Why is everything slow in a container?
 
-    PyTorch starts one thread for each core of the machine. If a container or a hub
-    gives you fewer cores, the threads wait for each other.
+    PyTorch starts one thread for each core of the machine. If the container or the hub
+    gives you fewer cores, the threads wait for each other. Start fewer threads.
     """
     import torch
 
@@ -248,10 +250,10 @@ def threads(folder: Path, cgroup: Path = CGROUP) -> Verdict:
     ]
     if len(quota) == 2 and quota[0] not in ("max", "-1"):
         cores.append(int(quota[0]) / int(quota[1]))
-    if limit := os.environ.get("CPU_LIMIT"):  # what JupyterHub says
+    if limit := os.environ.get("CPU_LIMIT"):  # which JupyterHub sets
         cores.append(float(limit))
     allowed, used = max(1, round(min(cores))), torch.get_num_threads()
-    said = f"torch uses {used} threads, and may use {allowed} cores"
+    said = f"torch starts {used} threads and may use {allowed} cores"
     if used > allowed:
         return Verdict("warning", said, setting("OMP_NUM_THREADS", allowed))
     return ok(said)
@@ -279,22 +281,27 @@ def room(
     said = f"{memory:.1f} GB of memory and {disk:.1f} GB of disk are free"
     state = "fails" if memory < 1 or disk < 0.2 else "warning"
     if memory < 4:
-        said = f"{said}: the course wants 4 of memory, so close other programs, then"
+        said = (
+            f"{said}, but 4 GB of memory are recommended: close other programs, and run"
+            " the doctor again"
+        )
         return Verdict(state, said, "course-vit doctor")
     if disk < 3:
         said = (
-            f"{said}: the course wants 3 of disk; pip keeps copies of what it installed"
+            f"{said}, but 3 GB of disk are recommended: delete pip's copies of the"
+            " packages that it installed"
         )
         return Verdict(state, said, f"{this_python()} -m pip cache purge")
     return ok(said)
 
 
 def speed(folder: Path, step: float = STEP) -> Verdict:
-    """How long does my computer work on a lesson?
+    """How long does my computer need to compute a lesson?
 
-    Computing is the small part of a lesson: reading and thinking take longer. On a slow
-    computer plug it in and close other programs: several threads that share a busy
-    core wait for each other. The solved lessons in `notebooks/` have their outputs.
+    Computing is the small part of a lesson: reading and thinking take longer. If your
+    computer is slow, plug it in and close other programs, because threads that share a
+    busy core wait for each other. You can also read the solved lessons in `notebooks/`,
+    which contain their outputs.
     """
     import torch
 
@@ -317,9 +324,10 @@ def speed(folder: Path, step: float = STEP) -> Verdict:
     gpu = torch.cuda.is_available()
     profile = "gpu" if gpu else "tiny" if ms > 4 * step else "normal"
     minutes = " ".join(f"{it * ms / step / 60:.1f}" for it in LESSONS)
-    said = f"profile {profile}; lessons 0 to 14 compute about {minutes} minutes"
+    lessons = f"lessons 0 to {len(LESSONS) - 1}"
+    said = f"profile {profile}; {lessons} compute for about {minutes} minutes"
     if profile == "tiny":
-        said = f"{said}, {ms / step:.0f} times as slow as our computer"
+        said = f"{said}, {ms / step:.0f} times as long as on our computer"
         torch.set_num_threads(1)
         if measured() < ms / 2:
             said = f"{said}; one thread is faster than several"
@@ -331,9 +339,9 @@ def speed(folder: Path, step: float = STEP) -> Verdict:
 def data(folder: Path) -> Verdict:
     """Which images does the course need?
 
-    The digits and photographs that scikit-learn brings along. MNIST and the other data
-    sets that lesson 7 offers are downloaded only if you ask for them; a download that
-    was cut off has to be deleted.
+    The digits and photographs that come with scikit-learn. MNIST and the other data
+    sets that lesson 7 offers are downloaded only if you ask for them. If a download was
+    interrupted, delete its folder and download it again.
     """
     from .data import DOWNLOADS, digit_images, load_data
 
@@ -361,9 +369,9 @@ def data(folder: Path) -> Verdict:
 def offline(folder: Path) -> Verdict:
     """Does the course need the internet?
 
-    Only to install it, and to fetch published weights. If a lesson asks for the network
-    while it is imported, then some package on this computer does: install the course
-    into an environment of its own.
+    Only to install it and to download published weights. If an import of a lesson tries
+    to use the network, some package on this computer causes it: install the course into
+    a new environment.
     """
     from .exercises import lessons, read
 
@@ -371,7 +379,7 @@ def offline(folder: Path) -> Verdict:
         if event == "socket.getaddrinfo" or (
             event == "socket.connect" and isinstance(arguments[1], tuple)
         ):
-            raise OSError(f"the network was asked for ({event})")
+            raise OSError(f"an import tried to use the network ({event})")
 
     cells = [cell for path in lessons(COURSE)[:9] for cell in read(path)]
     nodes = [node for cell in cells for node in cell.get("body", ())]
@@ -394,9 +402,9 @@ def offline(folder: Path) -> Verdict:
 def workspace(folder: Path) -> Verdict:
     """Where should my workbook be?
 
-    In a folder of your own with a short, plain name. A folder that is synchronised
-    (OneDrive, Dropbox, iCloud) may be changed while Jupyter writes into it, and other
-    letters than English ones make trouble for some tools.
+    In your own folder with a short, plain name. A folder that is synchronised
+    (OneDrive, Dropbox, iCloud) may be changed while Jupyter writes into it, and some
+    tools fail if a path contains letters that are not English.
     """
     better = f'course-vit start "{Path.home() / "course" / "workbook"}"'
     try:
@@ -413,9 +421,10 @@ def workspace(folder: Path) -> Verdict:
     if found := re.search(rf"[\\/]({synced})", str(folder)):
         return Verdict("warning", f"{folder} is synchronised by {found[1]}", better)
     if odd := sorted(set(re.findall(r"[^\w\s.:~\\/()+,-]|[^\x00-\x7f]", str(folder)))):
-        return Verdict("warning", f"{folder} has {' '.join(odd)} in its name", better)
+        said = f"some tools may fail in {folder}: its name contains {' '.join(odd)}"
+        return Verdict("warning", said, better)
     if len(str(folder)) > 150:
-        said = f"{len(str(folder))} letters lead to the folder, and Windows allows 260"
+        said = f"the path has {len(str(folder))} letters, and Windows allows 260"
         return Verdict("warning", said, better)
     return ok(f"{folder} can be written to")
 
@@ -424,12 +433,13 @@ def notebook(folder: Path) -> Verdict:
     """Why does a notebook fail at its first import?
 
     Often a file beside the notebook has the name of a package, such as `random.py`:
-    Python then imports your file. Give it another name, and restart the kernel.
+    Python then imports your file instead. Rename the file, and restart the kernel.
     """
     code = """
 from course_vit.kit.data import digit_images
-from course_vit.kit.plots import show, tiles
-show(tiles(digit_images()[0][:2], columns=2), "Two handwritten digits, a 0 and a 1.")
+from course_vit.kit.plots import describe, show, tiles
+digits = tiles(digit_images()[0][:2], columns=2)
+show(describe(digits, "Two handwritten digits, a 0 and a 1."))
 """
     place = existing(folder)
     try:
@@ -445,27 +455,27 @@ show(tiles(digit_images()[0][:2], columns=2), "Two handwritten digits, a 0 and a
         return Verdict("fails", said, pip())
     for output in outputs:
         if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
-            return ok(f"a notebook drew a figure with the text {alt!r}")
-    return Verdict("fails", "a notebook drew no figure with a text for it", pip())
+            return ok(f"a notebook drew a figure with the alt text {alt!r}")
+    return Verdict("fails", "a notebook drew no figure with alt text", pip())
 
 
 def widgets(folder: Path) -> Verdict:
     """Do I need widgets?
 
-    No. Every figure of the course is a static picture with a text that says what it
-    shows, so it looks the same everywhere.
+    No. Every figure of the course is a static picture with a text that describes it, so
+    it looks the same everywhere.
     """
     if all(map(find_spec, ("ipywidgets", "jupyterlab_widgets"))):
-        return ok("widgets are there, but the course needs none")
-    return ok("no widgets: static figures will be shown, as everywhere in the course")
+        return ok("widgets are installed, but the course does not need them")
+    return ok("there are no widgets, and the course does not need them")
 
 
 def browser(folder: Path, seconds: float = SECONDS) -> Verdict:
     """JupyterLab runs, but why does my browser show nothing?
 
-    Copy the address that JupyterLab prints, with its token. If your network has a
-    proxy, addresses of this computer must not go through it. On another computer, or in
-    a container, the port has to be forwarded.
+    Copy the address that JupyterLab prints, with its token, into the browser. If your
+    network has a proxy, addresses of this computer must not go through it. If
+    JupyterLab runs on a different computer or in a container, forward its port.
     """
     if "JUPYTERHUB_SERVICE_PREFIX" in os.environ:
         return ok("this is a hub: its address ends with /hub/user-redirect/lab")
@@ -489,7 +499,7 @@ def browser(folder: Path, seconds: float = SECONDS) -> Verdict:
             if not served:
                 log.seek(0)
                 last = shorten(
-                    (log.read().strip().splitlines() or ["silence"])[-1], 120
+                    (log.read().strip().splitlines() or ["it printed nothing"])[-1], 120
                 )
                 again = pip("jupyterlab", options="--force-reinstall ")
                 return Verdict("fails", f"JupyterLab does not answer: {last}", again)
@@ -505,28 +515,28 @@ def browser(folder: Path, seconds: float = SECONDS) -> Verdict:
             with suppress(subprocess.TimeoutExpired):
                 server.wait(10)
             server.kill()
-    said = f"JupyterLab answered at {url}/lab, and was closed again"
+    said = f"JupyterLab answered at {url}/lab and was closed again"
     try:
         webbrowser.get()
     except webbrowser.Error:
-        said = f"{said}; no browser is here: copy the address to one"
+        said = f"{said}; no browser was found: copy the address to one"
     return ok(said)
 
 
 def maintainer(folder: Path) -> Verdict:
-    """Why does `make test` say that a module is not what its notebook prints?
+    """Why does `make test` say that a module does not match its notebook?
 
-    The modules are printed from the notebooks. Edit the notebook, then run
-    `make export`; the tools that this takes are in the extra `test`.
+    The modules are written from the notebooks. Edit the notebook, then run
+    `make export`. The tools that it needs are in the extra `test`.
     """
     from .export import export
 
     missing = [name for name in ("ruff", "nbstripout") if not find_spec(name)]
     if missing:
-        return Verdict("fails", f"missing: {', '.join(missing)}", pip(*missing))
+        return Verdict("fails", f"not installed: {', '.join(missing)}", pip(*missing))
     if said := export(COURSE, check=True):
         return Verdict("fails", said[0], f"{this_python()} -m course_vit export")
-    return ok("every module is what its notebook prints; ruff and nbstripout are there")
+    return ok("every module matches its notebook; ruff and nbstripout are installed")
 
 
 CHECKS: tuple[Callable[[Path], Verdict], ...] = (
@@ -553,7 +563,7 @@ CHECKS: tuple[Callable[[Path], Verdict], ...] = (
 
 
 def this_python() -> str:
-    """How this Python is called in a terminal."""
+    """The command that starts this Python in a terminal."""
     active = shutil.which("python")
     if active and os.path.normcase(active) == os.path.normcase(sys.executable):
         return "python"
@@ -561,14 +571,14 @@ def this_python() -> str:
 
 
 def pip(*packages: str, options: str = "") -> str:
-    """A command that installs packages for this Python, or the course without any."""
+    """A command that installs packages for this Python; without names, the course."""
     clone = (COURSE / "pyproject.toml").exists()
     here = "." if Path.cwd() == COURSE else COURSE
     what = packages or [f"{here}[course]" if clone else "course_vit[course]"]
     named = " ".join(f'"{it}"' if re.search(r"\W", it) else it for it in what)
     edit = "-e " if clone and not packages else ""
     tool = f"{this_python()} -m pip install"
-    if not any(distributions(name="pip")):  # to look for its module changes distutils
+    if not any(distributions(name="pip")):  # find_spec would change distutils
         tool = f"uv pip install --python {this_python()}"
         options = options.replace("--force-reinstall", "--reinstall")
     return f"{tool} {options}{edit}{named}"
@@ -587,7 +597,7 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def in_kernel(code: str, folder: Path) -> list[dict[str, Any]]:
-    """The outputs of a notebook with one cell, as Jupyter runs it in a folder."""
+    """Run code as the only cell of a notebook in a folder; returns its outputs."""
     from nbclient import NotebookClient
     from nbformat.v4 import new_code_cell, new_notebook
 
@@ -600,12 +610,12 @@ def in_kernel(code: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest around it that exists."""
+    """The folder if it exists, else its nearest parent that does."""
     return next((it for it in (folder, *folder.parents) if it.is_dir()), Path.cwd())
 
 
 def words(folder: Path, *names: str) -> list[str]:
-    """The words of the first of some files that can be read."""
+    """The words of the first of these files that can be read."""
     for name in names:
         with suppress(OSError):
             return (folder / name).read_text().split()
@@ -613,7 +623,7 @@ def words(folder: Path, *names: str) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The kind and the last line of an error, which in a traceback says most."""
+    """The type and the last line of an error, the most useful line of a traceback."""
     last = (str(error).strip().splitlines() or [""])[-1]
     last = re.sub(r"\x1b\[[\d;]*m", "", last)
     return shorten(f"{type(error).__name__}: {last}", 160)

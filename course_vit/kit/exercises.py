@@ -1,8 +1,9 @@
-"""Read the lessons: their cells, and what they say of their exercises.
+"""Read the lessons: their cells, and the descriptions of their exercises.
 
-The cells of an exercise are marked in their metadata, `course_vit`: its number
-(`exercise`), `kind`, `role` (question, solution, check, reason) and, in a solution,
-which names the learner's form leaves `blank`. Everything else is in the text.
+The cells of an exercise are marked in their metadata, under `course_vit`: with its
+number (`exercise`), its `kind`, the cell's `role` (question, solution, check, reason)
+and, for a solution, the names that the learner's form leaves `blank`. Everything else
+is in the text.
 """
 
 import ast
@@ -63,7 +64,7 @@ def read(notebook: Path) -> list[Cell]:
             raise ValueError("a lesson has cells")
         for cell in cells:
             source = cell["source"] = "".join(cell["source"])
-            source.encode(), mark(cell)  # which fails for broken ones
+            source.encode(), mark(cell)  # both fail for a broken cell
             if cell["cell_type"] == "code":
                 number += 1
                 place = f"notebooks/{notebook.name}, code cell {number}"
@@ -98,11 +99,11 @@ def written(solution: Cell) -> list[str]:
 
 
 def exercises(lesson: str, cells: list[Cell]) -> dict[str, dict[str, Any]]:
-    """What a lesson says of each of its exercises, by number.
+    """The description of each exercise of a lesson, by number.
 
     The learner's definitions, `names`, go into one `module` of `my_vit`: that of the
     lesson if it exports them, otherwise `exercises`. Raises CourseError if a question
-    does not begin with its heading.
+    does not begin with its heading, or a mark is incomplete.
     """
     table: dict[str, dict[str, Any]] = {}
     for cell in filter(mark, cells):
@@ -117,7 +118,7 @@ def exercises(lesson: str, cells: list[Cell]) -> dict[str, dict[str, Any]]:
 
 
 def add_exercise(table: dict[str, dict[str, Any]], lesson: str, cell: Cell) -> None:
-    """Add to the table what one cell says of its exercise."""
+    """Add to the table what one cell contributes to its exercise."""
     number, role = mark(cell)["exercise"], mark(cell)["role"]
     source, folds = cell["source"], FOLD.findall(cell["source"])
     if role == "question":
@@ -144,6 +145,6 @@ def add_exercise(table: dict[str, dict[str, Any]], lesson: str, cell: Cell) -> N
 
 
 def one_line(text: str) -> str:
-    """A paragraph without its line breaks; blank lines between paragraphs stay."""
+    """Remove the line breaks from each paragraph; keep the blank lines between them."""
     paragraphs = re.split(r"\n\s*\n", text)
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -1,8 +1,8 @@
-"""Print the package: `notebooks/05_block.ipynb` is the source of `course_vit/block.py`.
+"""Write the package: `notebooks/05_block.ipynb` is the source of `course_vit/block.py`.
 
-Cells that begin with `#| export` are printed in their order; a cell that cannot be part
-of a module is refused. No printed module is imported here, so a broken one can always
-be printed again.
+Cells that begin with `#| export` are written into the module in their order; a cell
+that cannot be part of a module is refused. This file imports none of these modules, so
+a broken one can always be written again.
 """
 
 import ast
@@ -28,8 +28,8 @@ def export(root: Path, check: bool = False) -> list[str]:
     """Write each file that differs from the notebooks; returns a sentence about each.
 
     The files are the modules, the solutions that no lesson exports, and the table of
-    exercises. With `check` nothing is written. A cell that is refused, CourseError,
-    stops everything before the first file is written.
+    exercises. With `check` nothing is written. Raises CourseError for a cell that is
+    refused, before any file is written.
     """
     root = root.resolve()
     notebooks = {path: read(path) for path in lessons(root)}
@@ -51,19 +51,19 @@ def export(root: Path, check: bool = False) -> list[str]:
             continue
         if check:
             todo = "edit the notebook, then run `make export`"
-            said.append(f"course_vit/{name} is not what its notebook prints: {todo}")
+            said.append(f"course_vit/{name} does not match its notebook: {todo}")
         else:
             write(path, text.encode())
             said.append(f"wrote course_vit/{name}")
     for path in sorted(root.glob("course_vit/[!_]*.py")):
         if path.name not in files:
             todo = "delete it, or move it to course_vit/kit/ if it is written by hand"
-            said.append(f"course_vit/{path.name} is printed by no notebook: {todo}")
+            said.append(f"no notebook exports course_vit/{path.name}: {todo}")
     return said
 
 
 def docstring(notebook: str, opening: str) -> str:
-    """The title and the promise of a lesson, and where to edit."""
+    """The docstring of a module: title and promise of its lesson, and where to edit."""
     title = opening.partition("\n")[0].removeprefix("# ").rstrip(".")
     promise = "\n".join(re.findall(r"^> ?(.*)", opening, re.M))
     paragraphs = [textwrap.fill(text, 88) for text in promise.split("\n\n")]
@@ -73,9 +73,9 @@ def docstring(notebook: str, opening: str) -> str:
 
 
 def module(title: str, cells: list[Cell]) -> str:
-    """Docstring, imports, the public names in teaching order, and the code."""
+    """A module: docstring, imports, the public names in teaching order, the code."""
     imports, code, section = [], [], ""
-    homes: dict[str, str] = {}  # a name, and the place that defines it
+    homes: dict[str, str] = {}  # each name, and the place that defines it
     for cell in cells:
         lines, end, parts = cell["source"].splitlines(), 1, []
         for node in cell["body"]:
@@ -86,7 +86,7 @@ def module(title: str, cells: list[Cell]) -> str:
                 continue
             if not (name := name_of(node)):
                 raise CourseError(
-                    f"{place} ({lines[node.lineno - 1].strip()}): this runs at import, "
+                    f"{place} ({lines[node.lineno - 1].strip()}): this runs at import; "
                     "export only imports, functions, classes and constants"
                 )
             if name in homes:
@@ -104,8 +104,8 @@ def module(title: str, cells: list[Cell]) -> str:
     for name in missing_names(text):
         using = [cell for cell in cells if name in missing_names(cell["source"])]
         raise CourseError(
-            f"{using[0]['place']}: the module does not define `{name}`, "
-            "export what defines it or make it an argument"
+            f"{using[0]['place']}: the module does not define `{name}`: "
+            "export the cell that defines it, or make it an argument"
         )
     return text
 
@@ -141,7 +141,7 @@ def solutions(notebooks: list[list[Cell]]) -> str:
 
 
 def ruff(root: Path, files: dict[str, str]) -> dict[str, str]:
-    """The same modules without unused imports, the others sorted, and laid out."""
+    """Remove unused imports from the modules, sort the others, and format the code."""
     fix = ["check", "--exit-zero", "--fix"]
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
@@ -155,5 +155,5 @@ def ruff(root: Path, files: dict[str, str]) -> dict[str, str]:
                 command, cwd=root, capture_output=True, encoding="utf-8"
             )
             if done.returncode:
-                raise CourseError(f"ruff cannot print the modules: {done.stderr}")
+                raise CourseError(f"ruff cannot format the modules: {done.stderr}")
         return {name: (Path(folder) / name).read_text("utf-8") for name in files}

@@ -1,7 +1,7 @@
-"""Open a notebook in the JupyterLab of this Python, as the course wants it.
+"""Open a notebook in the JupyterLab of this Python, with the defaults of the course.
 
-`jupyter/labconfig/` holds the defaults of the course: JupyterLab asks for no news. What
-you have chosen in its settings counts more.
+The defaults are in `jupyter/labconfig/`: JupyterLab does not ask whether to fetch news.
+Your own settings of JupyterLab have priority.
 """
 
 import os
@@ -18,12 +18,12 @@ def open_in_jupyterlab(notebook: Path, options: Sequence[str] = ()) -> None:
 
     Args:
         notebook: What to open; its folder is the root of the file browser.
-        options: More options of JupyterLab, which count more than the course's.
+        options: Further options of JupyterLab; they have priority over the course's.
     """
     theirs = os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
     paths = filter(None, [*theirs, str(DEFAULTS)])
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(paths)
-    # JupyterLab refuses root, which many a container has, unless it is told otherwise.
+    # Many containers run as root, which JupyterLab refuses without this option.
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     as_root = ["--allow-root"] if is_root else []
     LabApp.launch_instance([str(notebook), *as_root, *options])

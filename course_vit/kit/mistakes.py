@@ -37,7 +37,7 @@ def readable(hint: str) -> str:
         literal + ("" if name is None else "…")
         for literal, name, *_ in Formatter().parse(hint)
     ]
-    return "".join(parts) or "The check says what it has observed."
+    return "".join(parts) or "The check describes what it observed."
 
 
 def caught(

@@ -1,6 +1,7 @@
-"""What engineers ask of a model: other image sizes, inner layers, less memory.
+"""What engineers need from a model: other image sizes, inner layers, less memory.
 
-Every function here works on the backbone of lesson 6, so on ViT, DeiT and T2T-ViT.
+The functions work on the backbone of lesson 6, and so on ViT, DeiT and T2T-ViT; only
+`allow_any_size` does not work on T2T-ViT.
 """
 
 from collections.abc import Sequence
@@ -23,28 +24,29 @@ def allow_any_size(model: Backbone, policy: str = "timm") -> Backbone:
     """Let a model read images of any size whose sides are multiples of its patches.
 
     Its positions are stretched for each batch, as with timm's `dynamic_img_size`. The
-    parameters and their names stay as they are, and the model itself is returned.
+    parameters and their names do not change. Returns the model itself.
 
     Args:
         model: A ViT or a DeiT.
-        policy: The rule of the stretching, as in `resize_position_embedding`.
+        policy: How positions are stretched, the `policy` of
+            `resize_position_embedding`.
 
     Raises:
-        TypeError: If it is any other model.
+        TypeError: If the model is neither a ViT nor a DeiT.
         ValueError: If there is no such policy.
     """
     if not isinstance(getattr(model, "patch_embed", None), PatchEmbedding):
         raise TypeError(
             "the model must be a ViT or DeiT of the course, got "
-            f"{type(model).__name__}: build it with that img_size"
+            f"{type(model).__name__}: build it with the img_size of your images"
         )
-    resize_position_embedding(torch.zeros(1, 1, 1), (1, 1), 0, policy)  # is there one?
+    resize_position_embedding(torch.zeros(1, 1, 1), (1, 1), 0, policy)  # does it exist?
     model.embed = partial(_embed_any_size, model, policy)  # type: ignore
     return model
 
 
 def _embed_any_size(model: Backbone, policy: str, images: Tensor) -> Tensor:
-    """`Backbone.embed` for images of any size, `b c h w -> b n d`."""
+    """Replace `Backbone.embed` for images of any size, `b c h w -> b n d`."""
     stem = getattr(model, model.stem_name)
     check_images(images, stem.in_chans, ("h", "w"))
     (height, width), (ph, pw) = images.shape[2:], stem.patch_size
@@ -72,19 +74,19 @@ def intermediate_tokens(
     blocks: Sequence[int] | None = None,
     norm: bool = False,
 ) -> list[Tensor]:
-    """The tokens after some of the blocks, `b c h w -> b n d` each.
+    """Return the tokens after some of the blocks, `b c h w -> b n d` each.
 
     The prefix tokens come first; `[:, model.num_prefix_tokens:]` are the patches.
-    Nothing is computed after the last block that is asked for.
+    Blocks after the last one in `blocks` are not computed.
 
     Args:
         model: A model in any mode; gradients are kept.
         images: The images, `b c h w`.
         blocks: The numbers of the blocks, from 0, or from -1 backwards; None means all.
-        norm: Whether the model's last norm is applied to what each block returns.
+        norm: Whether the model's last norm is applied to the tokens after each block.
 
     Raises:
-        ValueError: If a block does not exist, or none is asked for.
+        ValueError: If a block does not exist, or if `blocks` is empty.
     """
     depth = len(model.blocks)
     try:
@@ -103,13 +105,13 @@ def intermediate_tokens(
 
 
 def set_grad_checkpointing(model: Backbone, enable: bool = True) -> None:
-    """Keep only what enters each block, and compute the rest again for the gradients.
+    """Store only the input of each block, and compute the rest again for gradients.
 
-    The gradients are the same; a step takes less memory and about a third more time.
+    The gradients are the same; a step needs less memory and about a third more time.
 
     Args:
         model: A model that will be trained.
-        enable: False switches it off again.
+        enable: False stores everything again.
     """
     for block in model.blocks:
         block.__dict__.pop("forward", None)
@@ -122,9 +124,10 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def without_einops(model: nn.Module) -> fx.GraphModule:
-    """The graph of a model in plain torch, for TorchScript, which cannot read einops.
+    """Return a model's graph in plain torch, because TorchScript cannot read einops.
 
-    The mode of the model becomes a part of the graph. Shapes are not checked any more.
+    The mode of the model, train or eval, becomes a part of the graph. The graph no
+    longer checks shapes.
 
     Args:
         model: A model that `torch.fx` can trace.

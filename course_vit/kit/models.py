@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-# By its full name: `my_vit` of the workbook has a copy of this file and no kit.
+# By its full name: the workbook's `my_vit` has a copy of this file, but no kit.
 from course_vit.kit.weights import LoadedSet, check_name, load_set
 
 from ..deit import DEIT_SIZES, DISTILLED_SIZES, DistilledVisionTransformer
@@ -38,18 +38,18 @@ def create_model(
     """Build a model of a published size, in training mode like every new module.
 
     name: one of `list_models()`.
-    pretrained: True (the published weights), the name of a set of
-        `kit.weights.WEIGHT_SETS`, a file of weights or a folder with one, or what
-        `kit.weights.load_set` returned; False = newly initialised.
-    entry: which of several models in a file to take (`kit.weights.read_weights`).
-    overrides: arguments of the model that replace those of its published size. For
-        another image size the positions are stretched, for other channels the kernel
-        of a ViT or DeiT is summed or repeated; for another number of classes the head
-        is newly initialised, with a UserWarning.
+    pretrained: True (the published weights), the name of a set in
+        `kit.weights.WEIGHT_SETS`, a file of weights or a folder with one, or the result
+        of `kit.weights.load_set`; False means newly initialised.
+    entry: which model to take if the file holds several (`kit.weights.read_weights`).
+    overrides: arguments of the model that replace those of its published size. For a
+        different image size the positions are stretched, for a different number of
+        channels the kernel of a ViT or DeiT is summed or repeated; for a different
+        number of classes the head is newly initialised, with a UserWarning.
 
     Raises ValueError for a name that does not exist and for weights that do not fit,
-    TypeError for an argument that does not exist and for a `pretrained` of any other
-    type, `kit.weights.WeightsError` if there are no such weights.
+    TypeError for an argument that does not exist and for any other type of
+    `pretrained`, and `kit.weights.WeightsError` if there are no such weights.
     """
     check_name(name)
     model_class = next(kind for kind, sizes in FAMILIES.items() if name in sizes)
@@ -57,7 +57,7 @@ def create_model(
     known = signature(model_class).parameters
     if unknown := [argument for argument in overrides if argument not in known]:
         raise TypeError(
-            f"{model_class.__name__} has no argument {', '.join(unknown)}; it takes"
+            f"{model_class.__name__} has no argument {', '.join(unknown)}, only"
             f" {', '.join(known)}"
         )
     if pretrained is False or pretrained is None:
@@ -69,7 +69,7 @@ def create_model(
     heads = overrides.get("num_heads", sizes["num_heads"])
     if how.num_heads not in (heads, None):
         raise ValueError(
-            f"{how.source} is for {how.num_heads} heads, which no shape shows; got"
+            f"{how.source} has {how.num_heads} heads, which its shapes do not show, got"
             f" num_heads={heads}"
         )
     of_weights = {"img_size": how.img_size, "norm_eps": how.norm_eps}

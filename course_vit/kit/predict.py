@@ -28,11 +28,11 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class PredictError(CourseError):
-    """An image or a model that cannot be used: why, and what to do."""
+    """Says why an image or a model cannot be used, and what to do."""
 
 
 class ImageError(PredictError):
-    """A single image that cannot be used; the others are not concerned."""
+    """Says why a single image cannot be used; the other images are not affected."""
 
 
 def predict(
@@ -47,16 +47,16 @@ def predict(
 ) -> bool:
     """Print the likeliest classes of each image; returns False if one was not read.
 
-    places: files, folders and patterns, as `find_images` takes them.
+    places: files, folders and patterns (`find_images`).
     name, weights, device, entry: the arguments of `load`.
     top: how many classes to print for each image.
-    overlay: a folder in which each image is drawn, with where the model looked.
-    names: a file with the names of the classes, as `read_names` takes it.
+    overlay: a folder for drawings of each image and of where the model looked.
+    names: a file with the names of the classes (`read_names`).
 
-    An image that cannot be read or drawn gives one line on stderr, and the other images
-    are still read. A UserWarning about the weights is a line there, too. Nothing is
-    fetched before one image has been read. Raises CourseError for a problem that
-    concerns all images.
+    If an image cannot be read or drawn, one line on stderr says why, and the other
+    images are still read. A UserWarning about the weights becomes a line there, too.
+    Nothing is fetched before one image has been read. Raises CourseError if a problem
+    affects all images.
     """
     paths, failures = find_images(places, overlay)
     for failure in failures:
@@ -96,10 +96,10 @@ def print_warning(message: Warning | str, *where: object, **more: object) -> Non
 def find_images(
     places: Sequence[Path], overlay: Path | None = None
 ) -> tuple[list[Path], list[str]]:
-    """Find the images that are meant; the second list says which folders have none.
+    """Find the images at these places; the second list says which folders have none.
 
-    A place is a file, or a folder, which stands for all images in it and in the folders
-    inside, or a pattern such as `*.png`, which not every shell replaces by the names.
+    A place is a file, a folder (all images in it and in the folders inside), or a
+    pattern such as `*.png`, since not every shell replaces a pattern by the names.
     Drawings of an earlier run, in `overlay`, are left out.
     """
     paths: list[Path] = []
@@ -118,7 +118,7 @@ def images_in(folder: Path, overlay: Path | None) -> Iterator[Path]:
     """Yield the images in a folder and in those inside, but no hidden ones.
 
     Also yields each folder that is not searched, because it is locked or is a link,
-    which might lead back: for `open_image` to complain of it.
+    which might lead back; `open_image` will then report it.
     """
     known = Image.registered_extensions()
     suffixes = {suffix for suffix, kind in known.items() if kind in FORMATS}
@@ -142,8 +142,8 @@ def is_same(path: Path, other: Path) -> bool:
 def open_image(path: Path) -> Image.Image:
     """Read an image in RGB, the right way up; of an animation, the first picture.
 
-    Raises ImageError for a file that is no image, is damaged, or has more pixels than
-    Pillow's limit of 89 million, since a small file could fill the memory.
+    Raises ImageError if the file is not an image or is damaged, or if it has more
+    pixels than Pillow's limit of 89 million, since a small file could fill the memory.
     """
     if not os.path.isfile(path):
         raise ImageError(what_else(path))
@@ -174,7 +174,7 @@ def open_image(path: Path) -> Image.Image:
 def what_else(path: Path) -> str:
     """Say what a path is that is not a file."""
     if os.path.isdir(path):
-        return "a link to a folder, or a locked one, is not searched: name it yourself"
+        return "a folder that is a link or is locked is not searched: give its own path"
     try:
         path.stat()
     except FileNotFoundError:
@@ -187,10 +187,10 @@ def what_else(path: Path) -> str:
 
 
 def view(image: Image.Image, how: WeightSet) -> Image.Image:
-    """Show an image as the model will see it: resized, and the middle cut out.
+    """Show an image as the model will see it: resized, with the middle cut out.
 
-    As in timm's evaluation, the square in the middle is the share `how.crop` of the
-    shorter side. Raises ImageError for an image so thin that resizing would make it
+    As in timm's evaluation, the square in the middle covers the share `how.crop` of the
+    shorter side. Raises ImageError if the image is so thin that resizing would make it
     huge.
     """
     side = math.floor(how.img_size / how.crop)
@@ -204,7 +204,7 @@ def view(image: Image.Image, how: WeightSet) -> Image.Image:
 
 
 def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
-    """Make a batch of one, `1 3 h w`, scaled by the mean and std of the training."""
+    """Make a batch of one, `1 3 h w`, normalised by the mean and std of training."""
     return pictures.normalize(pictures.to_tensor(picture), how.mean, how.std)[None]
 
 
@@ -214,15 +214,15 @@ def as_images(picture: Image.Image, how: WeightSet) -> Tensor:
 def load(
     name: str, weights: str | None = None, device: str = "cpu", entry: str = ""
 ) -> tuple[nn.Module, WeightSet]:
-    """Load a model in eval mode, and how its images are prepared.
+    """Load a model in eval mode; returns also how its images are prepared.
 
     name: one of `list_models()`.
     weights: a file, or the name of a set; None = the published ones.
     device: where the model runs.
-    entry: which of several models in a file to take (`kit.weights.read_weights`).
+    entry: which of several models in a file to load (`kit.weights.read_weights`).
 
-    The model has as many classes as the weights. Raises PredictError for a name or a
-    device that does not exist and for weights that do not fit or have no head.
+    The model has as many classes as the weights. Raises PredictError if there is no
+    such name or device, or if the weights do not fit or have no head.
     """
     try:
         torch.ones(1, device=device).item()
@@ -244,11 +244,11 @@ def load(
 
 
 def class_names(how: WeightSet, file: Path | None = None) -> list[str]:
-    """The name of each class: those of a file, or else those that are known.
+    """Return the name of each class, from a file or else from what is known.
 
-    Known are the names in a `config.json` beside the weights and, for a thousand
-    classes, ImageNet's; all other names are "". Raises PredictError for a file with
-    another number of names.
+    Without a file, the names are those in a `config.json` beside the weights or, for a
+    thousand classes, ImageNet's; otherwise each name is "". Raises PredictError if the
+    file has a different number of names.
     """
     if file is None:
         imagenet = ViT_B_16_Weights.DEFAULT.meta["categories"]
@@ -264,7 +264,7 @@ def class_names(how: WeightSet, file: Path | None = None) -> list[str]:
 
 
 def names_beside(how: WeightSet) -> list[str]:
-    """The names in a `config.json` beside a file of weights; [] if there are none."""
+    """Return the names in a `config.json` beside a file of weights, or [] if none."""
     source = Path(how.source)  # absolute if it is a path
     file = (source if source.is_dir() else source.parent) / "config.json"
     try:
@@ -277,8 +277,8 @@ def read_names(file: Path) -> list[str]:
     """Read the names of classes, in the order of their numbers.
 
     The file has a name in each line, or it is JSON: a list of names, names by their
-    numbers, or a `config.json` of transformers or timm with such names in it. Raises
-    PredictError for any other file.
+    numbers, or a `config.json` of transformers or timm that contains such names. Raises
+    PredictError if the file is anything else.
     """
     try:
         text = file.read_text("utf-8-sig")
@@ -326,21 +326,21 @@ def make_folder(overlay: Path, paths: Sequence[Path]) -> None:
     """Make the folder of the drawings. Raises PredictError if it cannot be used."""
     if any(is_same(path.parent, overlay) for path in paths):
         raise PredictError(
-            f"your images are in {overlay}: choose another folder for the drawings"
+            f"your images are in {overlay}: choose a different folder for the drawings"
         )
     try:
         overlay.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PredictError(
-            f"the folder {overlay} cannot be made ({error.strerror}): choose another"
-            " one for the drawings"
+            f"the folder {overlay} cannot be made ({error.strerror}): choose a"
+            " different one for the drawings"
         ) from error
 
 
 def free_place(folder: Path, stem: str, taken: set[Path]) -> Path:
     """Choose a file name that no other drawing of this run has.
 
-    Systems limit the bytes of a name, most of them to 255.
+    The name is cut, because most systems limit it to 255 bytes.
     """
     stem = os.fsencode(stem)[:120].decode(errors="ignore")
     place, number = folder / f"{stem}_attention.png", 2
@@ -358,7 +358,7 @@ def save(drawing: Image.Image, place: Path) -> None:
     except OSError as error:
         raise ImageError(
             f"its drawing {place} cannot be written ({error.strerror}): make room, or"
-            " choose another folder"
+            " choose a different folder"
         ) from error
 
 
@@ -367,9 +367,9 @@ def attention_overlay(
 ) -> Image.Image:
     """Draw what the model is shown, and beside it where it looked, in blue and yellow.
 
-    This is the rollout of lesson 8 from the tokens that the head reads to the patches
-    (of T2T-ViT, in its backbone), for one image `1 3 h w` and its `picture`. Blue is 0,
-    yellow the most that any patch gets.
+    The colours show the rollout of lesson 8 from the tokens that the head reads to the
+    patches (for T2T-ViT, in its backbone), for one image `1 3 h w` and its `picture`.
+    Blue is 0, and yellow is the most that any patch gets.
     """
     prefix = model.num_prefix_tokens
     rollout = attention_rollout(attention_maps(model, images))[0].float()

@@ -1,4 +1,4 @@
-"""A progress bar for people; silence for tests and stored runs."""
+"""A progress bar for people, which tests and stored runs do not show."""
 
 import os
 import sys
@@ -10,6 +10,6 @@ SILENT_UNDER = ("PYTEST_VERSION", "COURSE_VIT_QUIET")
 
 
 def progress(steps: Iterable, name: str = "") -> Iterable:
-    """Wrap a long loop: the same items, with a bar that disappears when it is done."""
+    """Show a bar while a loop runs through `steps`; at the end it disappears."""
     silent = any(variable in os.environ for variable in SILENT_UNDER)
     return tqdm(steps, desc=name, disable=silent, leave=False, file=sys.stdout)

@@ -11,8 +11,8 @@ from . import COURSE_VIT
 def provide(name: str, namespace: dict[str, Any]) -> Any:
     """Define a name in a module of `my_vit` as the course defines it.
 
-    The text is read from the course and compiled under the name of its file, so it can
-    be read in a traceback but not in `my_vit`. What it uses comes from `my_vit`.
+    The code is compiled under the name of the course's file, so that a traceback shows
+    it although it is not in `my_vit`. The names that it uses come from `my_vit`.
 
     Args:
         name: A function or class.
@@ -29,7 +29,7 @@ def provide(name: str, namespace: dict[str, Any]) -> Any:
 
 
 def home(module: str) -> Path:
-    """The file of the course with the definitions that a module of `my_vit` has."""
+    """The file of the course that defines the names of a module of `my_vit`."""
     file = "kit/solutions.py" if module == "exercises" else f"{module}.py"
     return COURSE_VIT / file
 

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from statistics import median, median_low
@@ -67,7 +67,7 @@ def share(workbook: Workbook, name: str = "") -> list[str]:
         "course_vit": course_version(),
         "code": code,
         "name": name,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "passed": [number for number in EXERCISES if number in notes],
         "refused": memory["refused"],
     }
@@ -94,15 +94,11 @@ def report(places: Sequence[Path], folder: Path) -> list[str]:
     paths = [path for it in places for path in files_in(it)]
     shown, said = read_all(paths)
     if not shown:
-        raise CourseError(
-            "\n".join(
-                [
-                    *said,
-                    "no file of a learner could be read: each learner makes "
-                    "one with course-vit progress --share",
-                ]
-            )
+        said.append(
+            "No file of a learner could be read: each learner makes one with "
+            "course-vit progress --share"
         )
+        raise CourseError("\n".join(said))
     rows = [row(number, shown) for number in EXERCISES]
     rows = [row for row in rows if row.passed or row.stuck]
     summary = sentences(shown, rows)

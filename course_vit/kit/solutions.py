@@ -111,7 +111,7 @@ def two_answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 def stretch_grid(
     position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Tensor:
-    """A table of positions for another grid, `1 n d -> 1 m d`."""
+    """Stretch a table of positions to a different grid, `1 n d -> 1 m d`."""
     gh, gw = old_grid
     prefix = position.shape[1] - gh * gw
     first, grid = position[:, :prefix], position[:, prefix:]
@@ -162,7 +162,7 @@ def mended_positions_for(x: Tensor, table: Tensor) -> Tensor:
 
 # Exercise 12.6
 def mended_stretch(table: Tensor, side: int) -> Tensor:
-    """A table for another grid, `1 (gh gw) d -> 1 (side side) d`."""
+    """A table for a different grid, `1 (gh gw) d -> 1 (side side) d`."""
     old = math.isqrt(table.shape[1])
     grid = rearrange(table, "1 (gh gw) d -> 1 d gh gw", gh=old)
     grid = F.interpolate(grid, size=(side, side), mode="bicubic")
@@ -171,7 +171,7 @@ def mended_stretch(table: Tensor, side: int) -> Tensor:
 
 # Exercise 12.7
 def mended_look(q: Tensor, k: Tensor) -> Tensor:
-    """Who looks at whom, `b h n e, b h m e -> b h n m`."""
+    """Attention weights, `b h n e, b h m e -> b h n m`."""
     scores = q @ k.mT * q.shape[-1] ** -0.5
     return nn.Softmax(dim=-1)(scores)
 
@@ -226,13 +226,13 @@ class MendedMixer(nn.Module):
 
 # Exercise 12.14
 def mended_self_attend(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """What `layer`, which has `batch_first=True`, makes of tokens, `b n d -> b n d`."""
+    """The output of `layer`, which has `batch_first=True`, `b n d -> b n d`."""
     return layer(x, x, x, need_weights=False)[0]
 
 
 # Exercise 12.15
 def mended_encode(x: Tensor, blocks: list) -> Tensor:
-    """All blocks, each a pair of steps (look around, think), `b n d -> b n d`."""
+    """All blocks, each a pair of steps (attention, MLP), `b n d -> b n d`."""
     for look, think in blocks:
         x = x + look(x)
         x = x + think(x)
@@ -292,7 +292,7 @@ class MendedReadout(nn.Module):
 
 # Exercise 12.22
 def mended_freeze(backbone: nn.Module) -> nn.Module:
-    """Stop the weights from learning; dropout goes on as before."""
+    """Stop the weights from learning; dropout works as before."""
     return backbone.requires_grad_(False)
 
 
@@ -328,7 +328,7 @@ def mended_perform(x: Tensor, kqv: nn.Linear, w: Tensor) -> Tensor:
 
 # Exercise 12.27
 def mended_lay_back(windows: Tensor, side: int) -> Tensor:
-    """The picture of which these are the windows, `b n (c 7 7) -> b c side side`."""
+    """The picture that was cut into these windows, `b n (c 7 7) -> b c side side`."""
     columns = windows.mT
     summed, times = (
         F.fold(part, (side, side), 7, stride=4, padding=2)
@@ -340,7 +340,7 @@ def mended_lay_back(windows: Tensor, side: int) -> Tensor:
 # Exercise 13.1
 @torch.no_grad()
 def gap(ours: nn.Module, theirs: nn.Module, images: Tensor) -> float:
-    """How far two models are apart on the weights of `theirs`, in spreads of logits."""
+    """How far apart two models with the same weights are, in standard deviations."""
     ours.load_state_dict(theirs.state_dict())
     right = theirs.eval()(images)
     difference = (ours.eval()(images) - right).abs().max()
@@ -358,13 +358,13 @@ def paired_lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 # Exercise 15.1
 def test_patchify(patchify) -> None:
     """Every window of the images is the patch of its number, pixel by pixel."""
-    images = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)  # b c h w
-    patches = patchify(images, (2, 4))
-    assert patches.shape == (2, 4 * 3, 3 * 2 * 4)
-    for row, column in product(range(4), range(3)):
-        y, x = 2 * row, 4 * column
-        window = images[:, :, y : y + 2, x : x + 4]
-        assert torch.equal(patches[:, 3 * row + column], window.flatten(1))
+    images = torch.arange(2 * 3 * 28 * 30.0).reshape(2, 3, 28, 30)  # b c h w
+    patches = patchify(images, (4, 5))
+    assert patches.shape == (2, 7 * 6, 3 * 4 * 5)
+    for row, column in product(range(7), range(6)):
+        y, x = 4 * row, 5 * column
+        window = images[:, :, y : y + 4, x : x + 5]
+        assert torch.equal(patches[:, 6 * row + column], window.flatten(1))
 
 
 # Exercise 15.2
@@ -381,7 +381,7 @@ def test_sinusoid(sinusoid_encoding) -> None:
 
 # Exercise 15.3
 def test_attention_weights(attention_weights) -> None:
-    """Every row is what exponentials of its own scores give, also with a mask."""
+    """Every row is made from exponentials of its own scores, also with a mask."""
     q, k = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8)
     some = torch.rand(4, 5) < 0.6
     some[:, 0] = True
@@ -423,7 +423,7 @@ def test_drop_path(layer_class) -> None:
 
 # Exercise 15.6
 def test_distillation(loss) -> None:
-    """The number of the definition at two temperatures, with a way back."""
+    """The number of the definition at two temperatures, and a gradient."""
     student, teacher = torch.randn(6, 4, requires_grad=True), 3 * torch.randn(6, 4)
     for tau in (1.0, 3.0):
         p, q = (teacher / tau).softmax(dim=-1), (student / tau).softmax(dim=-1)

@@ -7,16 +7,16 @@ import symtable
 from collections.abc import Iterator
 from types import FunctionType
 
-SHARED = ("<timed exec>", "<string>")  # cells below %%time and %%prun are called so
+SHARED = ("<timed exec>", "<string>")  # the file names of cells below %%time and %%prun
 
 
 def definitions(text: str) -> dict[str, str]:
-    """The lines of every function and class at the top of a text, by name.
+    """The lines of every function and class at the top level of a text, by name.
 
-    A lambda counts as a function if the line gives it a name. Of two definitions with
-    one name the last is returned, which is the one that Python keeps.
+    A lambda counts as a function if the line gives it a name. If a name is defined
+    twice, the last definition is returned, because Python keeps that one.
     """
-    found, lines = {}, text.split("\n")  # ast knows no other ends of lines
+    found, lines = {}, text.split("\n")  # ast ends lines nowhere else
     for node in ast.parse(text).body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -30,15 +30,15 @@ def definitions(text: str) -> dict[str, str]:
 
 
 def definition(text: str, name: str) -> str:
-    """The lines of a function or class at the top of a text, "" if there is none."""
+    """The lines of a function or class at the top level, "" if there is none."""
     return definitions(text).get(name, "")
 
 
 def text_around(function: FunctionType) -> str:
-    """The text of the file or the cell that defines a function, "" if it is lost.
+    """The text of the file or cell that defines a function, "" if it is not found.
 
-    A cell that begins with a magic like `%%time` is compiled under a name that many
-    cells share. Its text is looked up in the history of the notebook, and from then on
+    A cell that begins with a magic like `%%time` is compiled under a file name that
+    many cells share. Its text is looked up in the history of the notebook; afterwards
     tracebacks and `inspect` find it, too.
     """
     file, name = function.__code__.co_filename, function.__qualname__.partition(".")[0]
@@ -68,14 +68,14 @@ def under_magics(cell: str, function: FunctionType) -> Iterator[str]:
 
 
 def defined_names(text: str) -> set[str]:
-    """The names that a text imports, defines or assigns at its top."""
+    """The names that a text imports, defines or assigns at its top level."""
     table = symtable.symtable(text, "", "exec")
     found = table.get_symbols()
     return {it.get_name() for it in found if it.is_assigned() or it.is_imported()}
 
 
 def missing_names(text: str) -> set[str]:
-    """The names that a text uses, and that neither it nor Python defines."""
+    """The names that a text uses but neither the text nor Python defines."""
 
     def used(table: symtable.SymbolTable) -> set[str]:
         outside = table.get_type() == "module"

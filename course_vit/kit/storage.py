@@ -1,4 +1,4 @@
-"""Files of which nothing is lost when two processes write, or when one is stopped."""
+"""Write files so that nothing is lost if two processes write or one is stopped."""
 
 import itertools
 import json
@@ -21,19 +21,19 @@ LARGEST = 10_000_000  # bytes of a file with notes
 
 
 class WorkbookError(CourseError):
-    """What a workbook cannot do."""
+    """Something that a workbook cannot do."""
 
 
 def course_version() -> str:
-    """The version of the course that is installed, "" if none is."""
+    """The installed version of the course, "" if none is installed."""
     return next((it.version for it in distributions(name="course_vit")), "")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time change a folder, which is made if it is missing.
+    """Let one process at a time change a folder; makes the folder if it is missing.
 
-    The system releases the lock when its process ends, however it ends.
+    The system releases the lock when the process ends, even if it crashes.
     """
     from filelock import FileLock, Timeout  # only a workbook needs it
 
@@ -52,9 +52,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, validate: Callable[[Any], None]) -> Any:
-    """What a file says, `{}` if there is none; `validate` raises ValueError.
+    """Read a JSON file, `{}` if there is none.
 
-    Raises WorkbookError, which names the file, and leaves the file as it is.
+    `validate` raises ValueError for content that cannot be used. Raises WorkbookError,
+    which names the file, if it cannot be read or used. The file is never changed.
     """
     try:
         if not path.exists():
@@ -67,14 +68,14 @@ def read_json(path: Path, validate: Callable[[Any], None]) -> Any:
         validate(said)
     except (OSError, ValueError, SyntaxError, RecursionError) as error:
         raise WorkbookError(
-            f"{path} cannot be read ({error}): correct it, or move it away and begin "
+            f"{path} cannot be read ({error}): correct it, or move it away to begin "
             "a new one"
         ) from None
     return said
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; what a link leads to, not the link."""
+    """Write a file completely or not at all; of a link, write the target."""
     path = Path(os.path.realpath(path))
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -85,7 +86,7 @@ def write(path: Path, content: bytes) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        if path.suffix == ".py":  # the time of its compiled text may be the same
+        if path.suffix == ".py":  # a compiled file with the same time would be used
             Path(cache_from_source(str(path))).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from None
@@ -93,13 +94,13 @@ def write(path: Path, content: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> WorkbookError:
     return WorkbookError(
-        f"cannot write {path} ({error.strerror}): permit it or make room, "
-        "or name another folder"
+        f"cannot write {path} ({error.strerror}): allow it, free some space, "
+        "or choose a different folder"
     )
 
 
 def lay_aside(path: Path) -> str:
-    """Keep a copy of a file under the next free name; says which."""
+    """Copy a file to the next free name; returns a sentence that names the copy."""
     stem, last = path.stem, path.suffix
     if last != ".ipynb":  # only a notebook has to keep its ending
         stem, last = path.name, ""
@@ -114,10 +115,10 @@ def lay_aside(path: Path) -> str:
 
 
 def digest(path: Path, content: bytes | None = None) -> str:
-    """Letters that tell two texts apart, "" for what is not a file.
+    """A short hash of the content of a file, "" if it is not a file.
 
-    Of a notebook only the cells' texts and the course's marks count: Jupyter changes
-    the rest when it saves.
+    For a notebook only the cells' texts and the course's marks count, because Jupyter
+    changes the rest when it saves.
     """
     try:
         if content is None:

@@ -1,4 +1,4 @@
-"""Put `my_vit` through the tests of the course, and say in sentences what fails."""
+"""Run the tests of the course on `my_vit`, and report in sentences what fails."""
 
 import ast
 import os
@@ -17,8 +17,8 @@ from . import COURSE
 from .exercises import lessons
 from .workbook import PACKAGE, Workbook, WorkbookError, course_texts, lesson
 
-SECONDS = 180  # longer than this and a test is taken never to end
-# Without settings of its own, pytest takes those of a project that lies around it.
+SECONDS = 180  # after this time we assume that a test never ends
+# Without these settings, pytest would use those of a project around the folder.
 SETTINGS = """[pytest]
 addopts = -m "not gpu"
 markers = gpu
@@ -27,7 +27,7 @@ markers = gpu
 
 @dataclass(frozen=True)
 class Case:
-    """A test that ran: its file, its name, and pytest's words if it failed."""
+    """A test that ran: its file, its name, and pytest's report if it failed."""
 
     file: str
     name: str
@@ -43,26 +43,27 @@ class Case:
 def check_package(
     workbook: Workbook, number: int | None = None, verbose: bool = False
 ) -> tuple[bool, list[str]]:
-    """Test what a lesson exports, or all lessons: has all passed? and lines to read.
+    """Test the module of one lesson, or all; returns whether all pass, and a report.
 
-    All lessons include the comparisons with other models. `verbose` adds what pytest
-    prints. Raises WorkbookError for a lesson without tests.
+    Without a `number`, the comparisons with other models run, too. `verbose` adds the
+    output of pytest. Raises WorkbookError for a lesson without tests, and if a package
+    that the tests need is missing.
     """
     workbook.must_exist()
     workbook.remake()
     needed = ("hypothesis", "pytest", "transformers", "vit_pytorch")
     if missing := ", ".join(name for name in needed if not find_spec(name)):
         raise WorkbookError(
-            "the tests need more than the lessons do, and you do not have "
-            f"{missing}: pip install 'course_vit[check]'"
+            f"the tests need packages that are not installed ({missing}): "
+            "pip install 'course_vit[check]'"
         )
     paths = lessons(COURSE) if number is None else [lesson(number)]
     tests = {path: COURSE / "tests" / f"test_{path.stem[3:]}.py" for path in paths}
     tests = {path: test for path, test in tests.items() if test.exists()}
     if not tests:
         raise WorkbookError(
-            f"lesson {number} makes no module, so there is nothing to test: "
-            "its checks have judged your answers"
+            f"lesson {number} has no module, so there is nothing to test: "
+            "the checks in its notebook have judged your answers"
         )
     if number is None:
         tests |= {
@@ -89,15 +90,15 @@ def check_package(
         lines.append(output)
     elif not well:
         only = "" if number is None else f" --lesson {number}"
-        lines.append(f"course-vit check{only} --verbose shows all that pytest says")
+        lines.append(f"course-vit check{only} --verbose shows the output of pytest")
     return well, lines
 
 
 def suspected(workbook: Workbook, module: str, failed: list[Case]) -> list[str]:
     """The learner's definitions that may be wrong, each with its exercise.
 
-    These are the ones of the module that failed tests name, else any that they name,
-    else all of the module.
+    These are the definitions of the module that the failed tests mention; if there are
+    none, any definitions that they mention; and if there are none, all of the module.
     """
     text = "\n".join(case.failure for case in failed)
     here, named = [], []
@@ -110,7 +111,7 @@ def suspected(workbook: Workbook, module: str, failed: list[Case]) -> list[str]:
 
 
 def whose(workbook: Workbook, module: str) -> str:
-    """Which definitions of a module are the learner's, which the course's."""
+    """Which definitions of a module are the learner's, and which are the course's."""
     own = workbook.own().get(module, {})
     body = ast.parse(course_texts()[module]).body
     names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
@@ -120,7 +121,7 @@ def whose(workbook: Workbook, module: str) -> str:
 
 
 def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
-    """Run tests on the `my_vit` of a folder; returns them and what pytest prints.
+    """Run tests on the `my_vit` of a folder; returns them and the output of pytest.
 
     Raises WorkbookError if a test does not end.
     """
@@ -152,7 +153,8 @@ def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
             places = re.findall(rf'File ".*({PACKAGE}\W.*)", (line \d+)', hangs)
             place = ", ".join(places[0] if places else [PACKAGE])
             raise WorkbookError(
-                f"a test did not end within {SECONDS} s: does a loop end in {place}?"
+                f"a test did not end within {SECONDS} s: "
+                f"is there an endless loop in {place}?"
             )
         if not report.exists():
             raise WorkbookError(f"the tests did not run:\n{output}{said}")
@@ -167,7 +169,7 @@ def run(folder: Path, tests: list[Path]) -> tuple[list[Case], str]:
 
 
 def until_it_ends_or_hangs(process: subprocess.Popen[str]) -> str:
-    """What pytest prints to stderr; it is stopped once a test takes too long."""
+    """Read the stderr of pytest until it ends; stop it if a test takes too long."""
     said = ""
     with process:
         try:

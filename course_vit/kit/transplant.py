@@ -1,4 +1,4 @@
-"""Move a learner's definition from a notebook into a module, with all that it needs."""
+"""Move a learner's definition from a notebook into a module, with what it uses."""
 
 import ast
 import sys
@@ -17,17 +17,17 @@ OURS = {"course_vit.kit.models": "models", "course_vit.kit.solutions": "exercise
 
 
 class CannotMove(CourseError):
-    """Why a definition cannot be part of a module, and what to do."""
+    """Says why a definition cannot be part of a module, and what to do."""
 
 
 def transplant(text: str, sources: Sources, still_open: Mapping[str, str]) -> str:
-    """A module with other definitions in place of its own of the same names.
+    """Replace definitions of a module by new ones of the same names; returns its text.
 
     Args:
-        text: The module.
+        text: The text of the module.
         sources: The new definitions.
-        still_open: Names that an exercise asks for, and its number. Their definitions
-            are loaded from the course and cannot be read.
+        still_open: Names that an open exercise asks for, with the number of the
+            exercise. Their definitions are loaded from the course and cannot be read.
     """
     new = {
         name: f"{name} = provide({name!r}, globals())  # exercise {number} is open\n"
@@ -41,10 +41,11 @@ def transplant(text: str, sources: Sources, still_open: Mapping[str, str]) -> st
 
 
 def source_for(text: str, name: str, answer: Any) -> str:
-    """What to write into a module, `text`, so that its `name` is the answer.
+    """Return the text that makes the answer the `name` of a module, `text`.
 
-    Functions, classes, imports and plain constants of the notebook that the answer
-    uses, and that the module lacks, come along. Raises CannotMove for other values.
+    The result includes the functions, classes, imports and plain constants of the
+    notebook that the answer uses and the module lacks. Raises CannotMove if the answer
+    uses any other value.
     """
     needed, there = Sources(), defined_names(text)
     own = gather(name, answer, there - {name}, needed)
@@ -56,7 +57,7 @@ def source_for(text: str, name: str, answer: Any) -> str:
 
 
 def gather(name: str, answer: Any, there: set[str], needed: Sources) -> str:
-    """Add a definition to `needed`, after what it uses itself; returns its name.
+    """Add a definition to `needed`, after those that it uses; returns its name.
 
     Raises:
         CannotMove: If there is no such definition at the top of a cell or a file.
@@ -83,7 +84,7 @@ def gather(name: str, answer: Any, there: set[str], needed: Sources) -> str:
 
 
 def carry(name: str, around: dict[str, Any], there: set[str], needed: Sources) -> None:
-    """Add to `needed` the line or the definition that gives a notebook's name."""
+    """Add to `needed` the line or the definition of a name of the notebook."""
     value = around[name]
     if isinstance(value, ModuleType):
         needed[name] = import_line(value.__name__, "", name)
@@ -98,15 +99,15 @@ def carry(name: str, around: dict[str, Any], there: set[str], needed: Sources) -
     else:
         raise CannotMove(
             f"`{name}` is a value of another cell: "
-            "make it an argument, or define it inside"
+            "make it an argument, or define it inside your function"
         )
 
 
 def origin_of(value: Any) -> str:
-    """The module that has a value under the value's own name, "" if none has it.
+    """Return the module that has a value under the value's own name, or "" if none.
 
-    A module of `my_vit` may have been run again since, with another definition of this
-    name, and it is the name that counts.
+    A module of `my_vit` may have been run again in the meantime, with a different
+    definition of this name; then only the name is compared.
     """
     origin, name = (str(getattr(value, key, "")) for key in ("__module__", "__name__"))
     if name and within(origin):
@@ -119,14 +120,14 @@ def origin_of(value: Any) -> str:
 
 
 def within(module: str) -> str:
-    """The name that a module of the course or of `my_vit` has in `my_vit`, else ""."""
+    """Return the name in `my_vit` of a module of the course or of `my_vit`, or ""."""
     package, _, inside = module.partition(".")
     inside = OURS.get(module, inside)
     return inside if package in ("my_vit", "course_vit") and "." not in inside else ""
 
 
 def import_line(module: str, name: str, alias: str) -> str:
-    """A line that imports a module, or a name from it; `my_vit` may be renamed."""
+    """Write the line that imports a module or a name; `my_vit` may be renamed."""
     if module == "my_vit":
         return f"{alias} = __import__(__package__)\n"
     if inside := within(module):
@@ -139,7 +140,7 @@ def import_line(module: str, name: str, alias: str) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether the text of a value is Python for the same value."""
+    """Say whether the text of a value is Python code for the same value."""
     with suppress(Exception):
         read = ast.literal_eval(repr(value))
         return type(read) is type(value) and bool(read == value)

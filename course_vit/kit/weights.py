@@ -1,8 +1,9 @@
-"""Published weights: which ones there are, how to fetch them, how to read a file.
+"""Published weights: which sets exist, how to fetch them, how to read a file.
 
 Fetched files are kept: those of the Hugging Face hub in its cache, all others in
-torch's folder of checkpoints. HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME,
-TORCH_HOME and the usual proxy variables are obeyed. No pickle is ever executed.
+torch's folder of checkpoints. The variables HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN,
+HF_HOME and TORCH_HOME and the usual proxy variables are respected. No pickle is ever
+executed.
 """
 
 import argparse
@@ -48,25 +49,26 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class WeightsError(CourseError):
-    """Weights that cannot be fetched or read: which, why, and what to do."""
+    """Says which weights cannot be fetched or read, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """A set of weights: where it is, and what one has to know to use it.
+    """A set of weights: where the file is, and what you must know to use it.
 
     source: a repository on the Hugging Face hub, `torchvision/` and the name of one of
         torchvision's files, an address, or an absolute path.
-    naming: a word of `convert_state_dict`; None = a file that has not been read yet.
-    policy: how positions are stretched, a word of `resize_position_embedding`.
-    mean, std: how the three colours of an image between 0 and 1 are scaled.
-    crop: the share of the shorter side that the middle `img_size` pixels are.
-    interpolation: how images are resized, torchvision's word.
+    naming: the `naming` of `convert_state_dict`; None = the file was not read yet.
+    policy: how positions are stretched, the `policy` of `resize_position_embedding`.
+    mean, std: mean and standard deviation by which the three colours of an image,
+        between 0 and 1, are normalised.
+    crop: which share of the shorter side the middle `img_size` pixels cover.
+    interpolation: how images are resized, in torchvision's words.
     img_size, norm_eps: arguments of the model.
     classes: how many classes the head has; 0 = no head.
     gelu: `approximate` of nn.GELU.
-    num_heads, grid_size: those of the model and of its table of positions. None = not
-        known: no file of torch tells them.
+    num_heads, grid_size: the heads of the model and the grid of its table of positions;
+        None = not known, because torch's files do not contain them.
     """
 
     source: str
@@ -85,7 +87,7 @@ class WeightSet:
 
 
 class LoadedSet(NamedTuple):
-    """The tensors of a file, under our names, and what is known about them."""
+    """The tensors of a file under our names, with the settings that belong to them."""
 
     how: WeightSet
     tensors: dict[str, Tensor]
@@ -142,7 +144,7 @@ _T2T_FILES = {
 }
 
 
-# How the code that a file comes from differs from what the family of its model does.
+# Settings in which the code that wrote a file differs from the family of its model.
 _OF_FILES: dict[str, dict[str, Any]] = {
     "timm": {},
     "t2t": {},
@@ -164,7 +166,7 @@ _OF_FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def _of_model(name: str, source: str, **known: Any) -> WeightSet:
-    """A set for a model: what is known of it, else its size and its family's habits."""
+    """Make the set of a model: `known` settings, else those of its size and family."""
     larger = {"img_size": 384, "crop": 1.0} if name.endswith("384") else {}
     heads = {"num_heads": SIZES[name]["num_heads"]}
     family = _OF_FAMILIES[name.split("_")[0]]
@@ -202,7 +204,7 @@ _BY_FILE = {
 
 
 def published_sets(name: str) -> list[str]:
-    """The names of the sets for the model `name`; the first is its default."""
+    """Return the names of the sets for the model `name`; the first is its default."""
     return [known for known in WEIGHT_SETS if known.split(".")[0] == name]
 
 
@@ -214,12 +216,12 @@ def load_set(
 ) -> LoadedSet:
     """Find, fetch, read and convert weights for the model `name`; a file is read once.
 
-    The arguments and errors are those of `weight_set`, `fetch` and `read_weights`. For
-    a file that is not known by its name, how its images were prepared is what the
-    family of the model does and, for torchvision's names, what torchvision does: no
-    file says it. (The processor of transformers squeezes the whole image into a square;
-    that is not imitated.) Raises ValueError if the keys in it are of no known naming,
-    or whatever else `convert_state_dict` refuses.
+    The arguments and errors are those of `weight_set`, `fetch` and `read_weights`. No
+    file says how its images were prepared. If the course does not know a file by its
+    name, it assumes what the family of the model does, or what torchvision does if the
+    keys are torchvision's. (The processor of transformers squeezes the whole image into
+    a square; this is not imitated.) Raises ValueError if no naming has the keys of the
+    file, and the other errors of `convert_state_dict`.
     """
     how = weight_set(name, pretrained)
     path, checksum = fetch(how)
@@ -245,12 +247,12 @@ def load_set(
 
 
 def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
-    """Say which weights are meant for the model `name`; nothing is fetched or read.
+    """Choose the set of weights for the model `name`; nothing is fetched or read.
 
     `pretrained` is True (the default set), the name of a set, or a file or folder; a
-    file that still has its published name is known by it. Raises WeightsError if there
-    are no such weights, ValueError for an unknown model and TypeError for any other
-    type.
+    file that still has its published name is recognised by it. Raises WeightsError if
+    there are no such weights, ValueError if the model is unknown, and TypeError if
+    `pretrained` has any other type.
     """
     if not isinstance(pretrained, bool | str | Path):
         got = type(pretrained).__name__
@@ -261,8 +263,8 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
     sets = published_sets(name)
     if pretrained is True and not sets:
         raise WeightsError(
-            f"the course knows no published weights for {name}: choose another model,"
-            " or give the path of a file"
+            f"the course knows no published weights for {name}: choose a different"
+            " model, or give the path of a file"
         )
     if pretrained is True:
         return WEIGHT_SETS[sets[0]]
@@ -288,9 +290,9 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a name that is not of a model, with the closest ones.
+    """Raise ValueError if no model has this name; the message lists similar names.
 
-    Raises TypeError if it is not a string.
+    Raises TypeError if the name is not a string.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a model must be a string, got {name!r}")
@@ -306,12 +308,12 @@ def check_name(name: str) -> None:
 
 
 def fetch(weight_set: WeightSet) -> tuple[Path, str]:
-    """Get the file of a set from its cache, or else its server; and its checksum.
+    """Get the file of a set from the cache or else from its server, and its checksum.
 
-    A broken connection is resumed where it broke; a file that is incomplete is never
-    kept. The checksum is the published one or its first digits, "" if there is none, as
-    for T2T-ViT. A set whose source is a path is not fetched and has no checksum. Raises
-    WeightsError: why there is no file, and what to do.
+    A broken download is resumed where it broke, and an incomplete file is never kept.
+    The checksum is the published one or its first digits, or "" if none was published,
+    as for T2T-ViT. If the source of a set is a path, nothing is fetched, and the
+    checksum is "". Raises WeightsError, which says why there is no file and what to do.
     """
     source = weight_set.source
     if Path(source).is_absolute():
@@ -325,15 +327,16 @@ def fetch(weight_set: WeightSet) -> tuple[Path, str]:
         ) from error
     except Exception as error:  # each version of the hub's client has its own errors
         raise WeightsError(
-            f"{source} was not fetched: {_why(error)}; or get the file in another way"
-            " and give its path"
+            f"{source} was not fetched: {_why(error)}; or get the file in a different"
+            " way and give its path"
         ) from error
 
 
 def _from_hub(repository: str) -> tuple[Path, str]:
-    """A file of the hub; where there are symbolic links, its cache names it by its sum.
+    """Get a file of the hub and its checksum.
 
-    They lead there from a readable name, so the file itself is what is returned.
+    On a system with symbolic links the cache names a file by its checksum, and a
+    readable name is a link to it. So the path of the file itself is returned.
     """
     from huggingface_hub import (
         get_hf_file_metadata,
@@ -344,14 +347,14 @@ def _from_hub(repository: str) -> tuple[Path, str]:
 
     file = "model.safetensors"
     if not isinstance(try_to_load_from_cache(repository, file), str):
-        # Where there is no network this fails at once, the download after 30 seconds.
+        # Without a network this fails at once, and the download after 30 seconds.
         get_hf_file_metadata(hf_hub_url(repository, file))
     path = Path(hf_hub_download(repository, file)).resolve()
     return path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else ""
 
 
 def torchvision_address(file: str) -> str:
-    """Where torchvision says that a file of its weights is."""
+    """Return the address from which torchvision fetches a file of its weights."""
     from torchvision.models import get_model_weights
 
     addresses = [weights.url for weights in get_model_weights(file[:8])]  # vit_b_16
@@ -359,9 +362,9 @@ def torchvision_address(file: str) -> str:
 
 
 def _from_address(source: str) -> tuple[Path, str]:
-    """A file by its address, kept where torch.hub and torchvision look for it, too.
+    """Get a file by its address and keep it where torch.hub and torchvision look, too.
 
-    torchvision's names end in the first digits of the checksum.
+    The names of torchvision's files end in the first digits of the checksum.
     """
     from huggingface_hub.file_download import http_get
 
@@ -382,7 +385,7 @@ def _from_address(source: str) -> tuple[Path, str]:
 
 
 def _why(error: BaseException) -> str:
-    """Why nothing was fetched, in a few words, and what helps."""
+    """Say in a few words why nothing was fetched, and what helps."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, LocalEntryNotFoundError):
@@ -410,20 +413,20 @@ def read_weights(
 ) -> dict[str, Tensor]:
     """Read the tensors of a model by their names, on the CPU.
 
-    The file is a `.safetensors`, a `.npz`, or whatever torch saved (`.pth`, `.pth.tar`,
-    `.bin`). The path may also be a folder with one such file, or with the parts of one
-    and their index. A fetched file has a `checksum`, or its first digits; if it is
-    wrong, the file is deleted.
+    The file is a `.safetensors`, a `.npz`, or a file that torch saved (`.pth`,
+    `.pth.tar`, `.bin`). The path may also be a folder with one such file, or with the
+    parts of one and their index. `checksum` is that of a fetched file or its first
+    digits; if the file has a different one, it is deleted.
 
-    A training script saves more than the weights: they are the dictionary, however
-    deep, and behind the wrapper with the most known keys (`rename_key`). If there are
-    several models, `entry` chooses one by its place, for example "model" or
-    "teacher.backbone". Without it an average (`model_ema`) is taken, like in timm. A
-    UserWarning says so, and what of the dictionary was left out: what is beside the
-    model, and the decoder, mask token and head of a pretraining.
+    A training script saves more than the weights. The weights are the dictionary, at
+    any depth, and the wrapper in it (`rename_key`) with the most known keys. If there
+    are several models, `entry` chooses one by its place, for example "model" or
+    "teacher.backbone". Without `entry` an average (`model_ema`) is chosen, like in
+    timm, and a UserWarning says so. A UserWarning also lists the keys that were left
+    out: those beside the model, and the decoder, mask token and head of a pretraining.
 
-    Raises WeightsError for a file that is missing, damaged, holds more than tensors
-    (nothing in it is executed), or holds several models of which none was chosen.
+    Raises WeightsError if the file is missing or damaged, if it holds more than tensors
+    (nothing in it is executed), or if it holds several models and none was chosen.
     """
     content, *parts = [_read(f, checksum) for f in _files(Path(path).expanduser())]
     for part in parts:
@@ -450,7 +453,8 @@ def read_weights(
         chosen.remove(averages[0])
         warnings.warn(
             f"{path} holds several models, {[*averages, *chosen]}, and the average"
-            f" {averages[0]!r} was taken: for another, pass entry={chosen[0]!r}",
+            f" {averages[0]!r} was chosen: for a different one, pass"
+            f" entry={chosen[0]!r}",
             UserWarning,
             stacklevel=2,
         )
@@ -458,7 +462,7 @@ def read_weights(
     if model.left:
         more = f" and {len(model.left) - 8} more" if len(model.left) > 8 else ""
         warnings.warn(
-            f"{path}: left out, since the model has no such layers:"
+            f"{path}: some keys were left out, since the model has no such layers:"
             f" {', '.join(model.left[:8])}{more}",
             UserWarning,
             stacklevel=2,
@@ -470,7 +474,7 @@ _KINDS = (".safetensors", ".npz", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".inde
 
 
 def _files(path: Path) -> list[Path]:
-    """The file of weights, or the one in a folder, or the parts that an index lists."""
+    """Return the file itself, the one in a folder, or the parts that an index lists."""
     if path.is_dir():
         files = [file for file in sorted(path.glob("*")) if file.name.endswith(_KINDS)]
         for kind in ("*.index.json", "*.safetensors", "*model*", "*"):
@@ -495,9 +499,9 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, checksum: str) -> Any:
-    """What one file contains."""
+    """Return what one file contains, after checking its checksum."""
     if not path.is_file():
-        raise WeightsError(f"there is no file {path}")
+        raise WeightsError(f"check the path: there is no file {path}")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -506,7 +510,7 @@ def _read(path: Path, checksum: str) -> Any:
         path.unlink()
         raise WeightsError(
             f"{path} is not what was published, since its checksum is not {checksum}:"
-            " it was deleted, so run this again"
+            " it was deleted, so run this again to fetch it anew"
         )
     try:
         return _parsed(content, path.suffix)
@@ -517,8 +521,8 @@ def _read(path: Path, checksum: str) -> Any:
 class _Model(NamedTuple):
     """A model in a file: its place, known keys, tensors, and keys that were left out.
 
-    A place is made of the keys of nested dictionaries and of the wrapper in a flat one,
-    like "state_dict.teacher.backbone".
+    A place joins the keys of nested dictionaries and the wrapper in the last of them,
+    for example "state_dict.teacher.backbone".
     """
 
     place: str
@@ -528,10 +532,10 @@ class _Model(NamedTuple):
 
 
 def _models(content: Any) -> list[_Model]:
-    """Find the models in what was saved.
+    """Find the models in the content of a file.
 
     Each has at least half as many known keys as the best of them. If no key is known,
-    the largest dictionary is taken.
+    the largest dictionary is returned.
     """
     found = [
         model
@@ -547,10 +551,11 @@ def _models(content: Any) -> list[_Model]:
 def _models_side_by_side(
     outer: list[str], tensors: dict[str, Tensor]
 ) -> Iterator[_Model]:
-    """Each model in one dictionary: one for each wrapper around a patch embedding.
+    """Yield each model in one dictionary, one for each wrapper of a patch embedding.
 
-    Keys behind an outer wrapper belong to it, too, like the `head` of a class around a
-    `backbone`. So does an unknown key inside, since it may be a layer that counts.
+    Keys with an outer wrapper belong to the model, too, like the `head` of a class
+    around a `backbone`. So does an unknown key inside the wrapper, since it may be a
+    layer that changes the result.
     """
     tensors = _without_list(tensors)
     by_naming = [{key: rename_key(key, w) for key in tensors} for w in NAMINGS.values()]
@@ -586,7 +591,7 @@ def _without_list(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-    """Each dictionary with tensors by their names, and the keys that lead to it."""
+    """Yield each dictionary of tensors by names, with the keys that lead to it."""
     waiting: list[tuple[list[str], Any]] = [([], content)]
     seen = set()  # a dictionary may contain itself
     for place, inside in waiting:
@@ -602,7 +607,7 @@ def _dictionaries(content: Any) -> Iterator[tuple[list[str], dict[str, Tensor]]]
 
 
 def _parsed(content: bytes, suffix: str) -> Any:
-    """What the content of a file means, read without running any of it."""
+    """Parse the content of a file without executing any of it."""
     if suffix == ".safetensors" or content[8:9] == b"{":
         from safetensors.torch import load
 
@@ -611,16 +616,16 @@ def _parsed(content: bytes, suffix: str) -> Any:
         import numpy as np
 
         if not zipfile.is_zipfile(BytesIO(content)):
-            raise ValueError("no zip archive")
+            raise ValueError("it is not a zip archive")
         with np.load(BytesIO(content), allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays}
-    # Training scripts save their options, too: a Namespace only holds attributes.
+    # Training scripts save their options, too; a Namespace only holds attributes.
     torch.serialization.add_safe_globals([argparse.Namespace])
     return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
-    """The error to raise in place of the one with which reading a file failed."""
+    """Make the error to raise in place of the one that reading a file has raised."""
     if isinstance(error, ImportError):
         return WeightsError(
             f"reading {path} needs {error.name}: pip install 'course_vit[course]'"

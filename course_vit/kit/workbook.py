@@ -1,10 +1,10 @@
 """A workbook: the lessons with blanks, and `my_vit`, which becomes the learner's own.
 
-`my_vit` is the text of `course_vit`, lesson by lesson; what the learner wrote and the
-check let pass takes the place of the course's definition, also inside whatever is built
-on it. `progress.json` notes what has passed, and all of `my_vit` follows from it.
-`.course-vit.json` remembers which texts are the course's, so that a file that the
-learner never touched can be renewed. One process at a time changes a workbook.
+At first `my_vit` does the same as `course_vit`. Once an answer has passed its check, it
+replaces the course's definition, and everything built on that definition uses it.
+`progress.json` records what has passed, and `my_vit` can always be made again from it.
+`.course-vit.json` remembers which texts are the course's, so that files that the
+learner has not changed can be updated. One process at a time changes a workbook.
 """
 
 import importlib
@@ -51,7 +51,7 @@ __all__ = ["NotYet", "Workbook", "WorkbookError", "check", "still_open"]
 Notes = dict[str, dict[str, Any]]
 ASKED = {name: n for n, known in EXERCISES.items() for name in known.names}
 SAID = {
-    "renewed": "renewed, because the course has changed and you had not touched them",
+    "renewed": "updated to the new version of the course; you had not changed them",
     "kept": "kept as they are, with your work",
     "beside": "kept as they are, with the course's newer version beside them as .new",
     "newer": "kept as they are, with your work, although the course has a newer version"
@@ -62,7 +62,7 @@ ORIGIN = re.compile(r"Printed from (\S+): edit there, then `make export`\.")
 
 
 class Verdict(str):
-    """What a learner reads of an answer; a notebook shows `text`."""
+    """The verdict on an answer, for the learner; a notebook shows its `text`."""
 
     text: str
 
@@ -76,15 +76,15 @@ class Verdict(str):
 
 
 def check(exercise: str, answer: object) -> Verdict:
-    """Judge an answer as `kit.checks.check`; a right one is noted and goes to my_vit.
+    """Judge an answer like `kit.checks.check`; record a right one and add it to my_vit.
 
-    In a notebook of a workbook an empty blank is no error, so that *Run All* goes on.
-    The cell below the check defines what the exercise asks for.
+    In a notebook of a workbook an empty blank is no error, so that *Run All* continues:
+    the cell below the check imports the course's version.
 
     Raises:
-        NotYet: If the answer is not right, or is still empty outside of a notebook.
+        NotYet: If the answer is not right, or if it is empty outside of a notebook.
         ValueError: If there is no such exercise.
-        WorkbookError: If the notes cannot be kept.
+        WorkbookError: If the result cannot be saved.
     """
     workbook, answer = find_workbook(), tidy(answer)
     try:
@@ -107,7 +107,7 @@ def check(exercise: str, answer: object) -> Verdict:
 
 
 def find_workbook() -> "Workbook | None":
-    """The workbook whose `my_vit` is imported here, if any is."""
+    """The workbook whose `my_vit` is importable here, None if there is none."""
     spec = find_spec(PACKAGE)
     return Workbook(Path(spec.origin).parents[1]) if spec and spec.origin else None
 
@@ -127,12 +127,12 @@ def provided(exercise: str, answer: object) -> bool:
 
 
 def left_open(exercise: str) -> Verdict:
-    """What is said of a blank that is still empty."""
+    """The verdict on a blank that is still empty."""
     known = EXERCISES[exercise]
     names = "` and `".join(known.names)
-    lent = f" The cells below use the course's `{names}`." if names else ""
-    open_ = f"**open {exercise}** {known.title}"
-    return Verdict(f"open {exercise}: {known.title}", f"{open_}: {EMPTY}.{lent}")
+    below = f" The cells below use the course's `{names}`." if names else ""
+    open_ = f"**open {exercise}** ({known.title})"
+    return Verdict(f"open {exercise}: {known.title}", f"{open_}: {EMPTY}.{below}")
 
 
 def solution(exercise: str) -> str:
@@ -167,14 +167,15 @@ class Workbook:
     folder: Path
 
     def start(self, form: str | None = None, beside: bool = False) -> list[str]:
-        """Make what is missing, renew what the course has changed, keep your work.
+        """Make missing files, update those that you have not changed, keep the rest.
 
         Args:
             form: One of `forms.FORMS`; by default the form that the workbook has.
             beside: Write the course's newer version of a kept file beside it.
 
         Returns:
-            Sentences about what was made, renewed and kept, and where to begin.
+            Sentences about the files that were made, updated and kept, and where to
+            begin.
 
         Raises:
             WorkbookError: If a file of the workbook cannot be read or written.
@@ -188,7 +189,7 @@ class Workbook:
         count = len(did["made"])
         said = [f"made {count} file{'s' * (count > 1)}"] if count else []
         said += [f"{SAID[it]}: {', '.join(did[it])}" for it in SAID if did[it]]
-        said = [*said, *did["aside"], *broken] or ["everything is there already"]
+        said = [*said, *did["aside"], *broken] or ["everything is up to date"]
         return [f"{self.folder}: {said[0]}", *said[1:], f"begin here: {first}"]
 
     def next_lesson(self) -> Path:
@@ -204,9 +205,9 @@ class Workbook:
         return [n for n in still if lesson_of(n) >= begin] or still
 
     def files(self, form: str) -> tuple[dict[str, bytes], list[str]]:
-        """Everything that belongs into the folder but the notes, by name.
+        """The contents of all files in the folder, except for the notes, by name.
 
-        Also returns a sentence about each lesson of the course that is broken.
+        Also returns a sentence about each broken lesson of the course.
         """
         import nbformat
 
@@ -222,13 +223,13 @@ class Workbook:
                     raise ValueError("it is not a file")
                 made = make_form(nbformat.read(path, as_version=4), form)
                 wanted[path.name] = f"{nbformat.writes(made)}\n".encode()
-            except Exception as error:  # anything may lie there
+            except Exception as error:  # the file may contain anything
                 why = shorten(f"{type(error).__name__}: {error}", 160)
                 broken.append(f"{path} is broken, so it was left out ({why})")
         return wanted, broken
 
     def modules(self, names: Collection[str] | None = None) -> dict[str, bytes]:
-        """Some modules of my_vit, or all, as they follow from the notes."""
+        """The text of all modules of my_vit, or of some, made from the notes."""
         own, texts = self.own(), course_texts()
         return {
             f"{PACKAGE}/{name}.py": module_text(texts[name], own.get(name, {}))
@@ -238,9 +239,9 @@ class Workbook:
     def refresh(
         self, wanted: dict[str, bytes], beside: bool = False, force: bool = False
     ) -> dict[str, list[str]]:
-        """Write the files that the learner has not touched; what became of which.
+        """Write the files that the learner has not changed; returns what was done.
 
-        `force` also writes what was touched, after a copy is laid aside.
+        `force` also overwrites changed files, after making a copy of each.
         """
         made = self.memory()["made"]
         did: dict[str, list[str]] = {it: [] for it in ("made", "aside", *SAID)}
@@ -272,19 +273,19 @@ class Workbook:
         return did
 
     def remake(self) -> None:
-        """Finish what a command that was cut off left undone in my_vit, if possible."""
+        """Write the modules that an interrupted command did not write, if possible."""
         with suppress(WorkbookError), locked(self.folder):
             self.refresh(self.modules())
 
     def must_exist(self) -> None:
         if not (self.folder / PACKAGE / "__init__.py").exists():
             raise WorkbookError(
-                f"there is no workbook in {self.folder}: go to the folder of yours, "
-                "or make one there with course-vit start"
+                f"there is no workbook in {self.folder}: change to the folder of your "
+                "workbook, or make one with course-vit start"
             )
 
     def notes(self) -> Notes:
-        """What has passed: by exercise, the module and the learner's definitions.
+        """What has passed: for each exercise its module and the learner's definitions.
 
         Notes of an exercise that this version of the course does not have are kept.
         """
@@ -301,10 +302,10 @@ class Workbook:
     def note(self, notes: Notes, modules: Collection[str] = ()) -> list[str]:
         """Write the notes, then the modules that follow from them.
 
-        If this is cut off in between, the next command writes the modules. Returns
-        which changes by hand were laid aside.
+        If this is interrupted in between, the next command writes the modules. Returns
+        a sentence about each copy of a module that had been edited by hand.
         """
-        # Each text on disk is remembered first, or a stop would leave it unknown.
+        # First the texts on disk are remembered, in case this is interrupted.
         said = self.refresh(self.modules(modules))["aside"]
         numbers = [*(n for n in EXERCISES if n in notes), *(notes.keys() - EXERCISES)]
         in_order = {number: notes[number] for number in numbers}
@@ -312,12 +313,12 @@ class Workbook:
         return said + self.refresh(self.modules(modules), force=True)["aside"]
 
     def memory(self) -> dict[str, Any]:
-        """What the course has to know of the workbook.
+        """What the course has to remember about the workbook.
 
-        Its `form`, the `version` of the course that last renewed it, the lesson to
-        `begin` with, how often each exercise was `refused` for which mistake, the
-        random `code` of a learner who shares progress, and the digests of each text
-        that was `made` for a file.
+        This is its `form`, the `version` of the course that last updated it, the lesson
+        to `begin` with, how many answers to each exercise were `refused` for which
+        mistake, the random `code` of a learner who shares progress, and for each file
+        the digests of the texts that were `made` for it.
         """
         empty = {"form": "blanks", "begin": 0, "refused": {}, "code": "", "made": {}}
         memory = empty | read_json(self.folder / MEMORY, validate_memory)
@@ -328,7 +329,7 @@ class Workbook:
         write(self.folder / MEMORY, f"{said}\n".encode())
 
     def refused(self, exercise: str, mistake: str) -> None:
-        """Count an answer that is not right yet; a failure never hides the hint."""
+        """Count an answer that was not right; an error here must not hide the hint."""
         with suppress(WorkbookError), locked(self.folder):
             refused = self.memory()["refused"]
             counts = refused.setdefault(exercise, {})
@@ -336,9 +337,9 @@ class Workbook:
             self.remember(refused=refused)
 
     def take(self, exercise: str, answer: object) -> str:
-        """Note a right answer, and put it into my_vit; says what became of it.
+        """Record a right answer and put it into my_vit; returns what was done.
 
-        An answer that cannot be part of a module leaves my_vit as it was.
+        If the answer cannot be part of a module, my_vit stays as it was.
         """
         known, modules = EXERCISES[exercise], set()
         said: list[str] = []
@@ -353,13 +354,13 @@ class Workbook:
                     names, home = "` and `".join(own), f"{PACKAGE}.{known.module}"
                     said.append(f"`{names}` in `{home}` is yours from now on.")
                 except CannotMove as reason:
-                    said.append(f"`{PACKAGE}` keeps what it has: {reason}.")
+                    said.append(f"`{PACKAGE}` was not changed: {reason}.")
             said += self.note(notes, modules)
             forget()
         return " ".join(said)
 
     def put(self, exercise: str, answer: object) -> Sources:
-        """Try an answer inside its module, which is not written; its definitions."""
+        """Try an answer in its module, without writing it; returns its definitions."""
         known = EXERCISES[exercise]
         text, own = course_texts()[known.module], self.own().get(known.module, {})
         parts = answer if isinstance(answer, tuple) else (answer,)
@@ -372,11 +373,13 @@ class Workbook:
                 checks.check(exercise, again if len(again) > 1 else again[0])
         except Exception as error:
             said = getattr(error, "hint", error)
-            raise CannotMove(f"right here, but not inside a module ({said})") from None
+            raise CannotMove(
+                f"the answer is right here, but not inside a module ({said})"
+            ) from None
         return new
 
     def progress(self) -> list[str]:
-        """The folder, a line for each lesson, what was hard, and what comes next."""
+        """Report on the folder, each lesson, what was hard, and what comes next."""
         self.must_exist()
         notes, memory, lines = self.notes(), self.memory(), [f"{self.folder}"]
         paths = {int(path.name[:2]): path for path in lessons(COURSE)}
@@ -393,17 +396,17 @@ class Workbook:
             if number in EXERCISES
         }
         for n in sorted(refused, key=refused.__getitem__, reverse=True)[:3]:
-            times = "once" if refused[n] == 1 else f"{refused[n]} times"
+            wrong = f"{refused[n]} wrong answer{'s' * (refused[n] > 1)}"
             where = f"section {EXERCISES[n].section}"
-            lines.append(f"worth repeating: {where} (exercise {n} was refused {times})")
+            lines.append(f"worth repeating: {where} ({wrong} to exercise {n})")
         if not (still := self.still_open()):
-            return [*lines, "all have passed; now: course-vit check"]
+            return [*lines, "all exercises have passed; next: course-vit check"]
         n = still[0]
-        where = f"{EXERCISES[n].title}, in {paths[lesson_of(n)].name}"
+        where = f'"{EXERCISES[n].title}" in {paths[lesson_of(n)].name}'
         return [*lines, f"next: exercise {n}, {where}"]
 
     def catch_up(self, number: int) -> list[str]:
-        """Make lesson `number` ready, whatever was done before it."""
+        """Prepare lesson `number`, even if exercises before it are open."""
         path = lesson(number)
         self.must_exist()
         said, notes = self.start()[:-1], self.notes()
@@ -411,13 +414,16 @@ class Workbook:
             self.remember(begin=number)
         before = [n for n in EXERCISES if lesson_of(n) < number and not notes.get(n)]
         if provided := " ".join(n for n in before if EXERCISES[n].names):
-            said.append(f"{PACKAGE} stands in for you in {provided}: later is fine")
+            said.append(
+                f"{PACKAGE} uses the course's code for {provided}: "
+                "solve these exercises whenever you like"
+            )
         return [*said, f"begin here: {self.folder / path.name}"]
 
     def reset(self, numbers: list[str]) -> list[str]:
         """Empty exercises again: their notes, their parts of my_vit and their blanks.
 
-        What the learner wrote is kept in copies. Raises WorkbookError for an exercise
+        The learner's work is kept in copies. Raises WorkbookError for an exercise
         that does not exist.
         """
         self.must_exist()
@@ -441,14 +447,14 @@ class Workbook:
         ]
 
     def empty(self, number: str, name: str, fresh: bytes) -> list[str]:
-        """Put the blank of an exercise back into a lesson; says what was kept."""
+        """Put the blank of an exercise back; returns a sentence about the copy."""
         path = self.folder / name
         try:
             blank = cells_of(json.loads(fresh), number)[0]
             notebook = json.loads(path.read_bytes())
             cell = cells_of(notebook, number)[0]
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return [f"{name} has no cell of exercise {number}, so it stays as it is."]
+            return [f"{name} has no cell of exercise {number}, so it was not changed."]
         if "".join(cell["source"]) == "".join(blank["source"]):
             return []
         kept = lay_aside(path)
@@ -479,13 +485,13 @@ def cells_of(notebook: Any, exercise: str) -> list[dict[str, Any]]:
 
 
 def yours(module: bytes) -> set[str]:
-    """The learner's definitions in a module of my_vit, as its first lines name them."""
+    """The names of the learner's definitions, from the first lines of a module."""
     found = YOURS.search(module.decode("utf-8", "replace"))
     return set(found[1].split(", ")) - {"nothing yet"} if found else set()
 
 
 def validate_notes(notes: Any) -> None:
-    """Raise ValueError for notes that nothing can be made of."""
+    """Raise ValueError for notes from which my_vit cannot be made."""
     if not isinstance(notes, dict):
         raise ValueError(f"expected notes by exercise, got {reprlib.repr(notes)}")
     for number, note in notes.items():
@@ -507,7 +513,7 @@ def validate_notes(notes: Any) -> None:
 
 
 def validate_memory(memory: Any) -> None:
-    """Raise ValueError for what `Workbook.memory` cannot be."""
+    """Raise ValueError for what cannot be the memory of a workbook."""
     kinds = {"form": str, "version": str, "begin": int, "code": str, "made": dict}
     if not isinstance(memory, dict):
         raise ValueError(f"expected a table, got {reprlib.repr(memory)}")
@@ -517,7 +523,7 @@ def validate_memory(memory: Any) -> None:
         if not isinstance(value, kinds[key]) or not all(
             isinstance(it, list) for it in lists
         ):
-            raise ValueError(f"{key}: expected another kind, got {reprlib.repr(value)}")
+            raise ValueError(f"{key} has the wrong type: {reprlib.repr(value)}")
     by_mistake(memory.get("refused", {}))
 
 
@@ -537,7 +543,7 @@ def by_mistake(refused: Any) -> dict[str, dict[str, int]]:
 
 
 def course_texts() -> Sources:
-    """The modules of my_vit as the course would write them."""
+    """The modules of my_vit before any exercise has passed, by name."""
     texts = {path.stem: path.read_text("utf-8") for path in COURSE_VIT.glob("[!_]*.py")}
     init = (COURSE_VIT / "__init__.py").read_text("utf-8")
     texts["__init__"] = init.replace("kit.", "")
@@ -550,7 +556,7 @@ def course_texts() -> Sources:
 
 
 def module_text(text: str, own: Sources) -> bytes:
-    """A module of my_vit; its first lines say whose it is."""
+    """The text of a module of my_vit; its first lines list the learner's names."""
     there = definitions(text).keys() - own.keys()
     rest = {name: number for name, number in ASKED.items() if name in there}
     yours = ", ".join(own) or "nothing yet"
@@ -560,7 +566,7 @@ def module_text(text: str, own: Sources) -> bytes:
 
 @contextmanager
 def tried(name: str, text: str) -> Iterator[ModuleType]:
-    """A module of my_vit with another text for a while; nothing is written."""
+    """A module of my_vit with this text, for a while; nothing is written."""
     full, place = f"{PACKAGE}.{name}", f"<{PACKAGE}.{name}>"
     linecache.cache[place] = len(text), None, text.splitlines(keepends=True), place
     module, before = ModuleType(full), sys.modules.get(full)
@@ -576,7 +582,7 @@ def tried(name: str, text: str) -> Iterator[ModuleType]:
 
 
 def forget() -> None:
-    """Let the next import of my_vit read it afresh; its models can still be saved."""
+    """Let the next import of my_vit read its files; older models can still be saved."""
     importlib.invalidate_caches()
     for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] == PACKAGE:
@@ -588,7 +594,7 @@ def forget() -> None:
 
 
 def save_by_name(kind: Any) -> None:
-    """Save models of a class that is replaced as models of the class that replaces it.
+    """Make models of a replaced class be saved as models of the class that replaced it.
 
     A deep copy keeps the old class.
     """

@@ -40,6 +40,7 @@ WRONG = {
         (([0, 2], [0, 3]), "two at a time"),
         (([0, 1], [0, 2]), "column 0 of x"),
         (0, "0 cannot be read as an answer: 2 values are asked for"),
+        ((0, 3), "cannot be read as an answer: write two lists"),
         (([0, 1, 9], [0, 3]), r"\[0, 1, 9\]\? view cuts"),
     ],
     "0.3": [

@@ -96,11 +96,22 @@ def masked(rule):
 # 3.5 Attention
 
 
-def by_einsum(q, k, v, mask=None):
+def one_value_per_key(k, v):
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError("there must be one value for each key")
+
+
+def broadcasting(q, k, v, mask=None):
     return torch.einsum("...nm,...me->...ne", refusing(by_exp)(q, k, mask), v)
 
 
+def by_einsum(q, k, v, mask=None):
+    one_value_per_key(k, v)
+    return broadcasting(q, k, v, mask)
+
+
 def by_loop(q, k, v, mask=None):
+    one_value_per_key(k, v)
     who = refusing(by_adding)(q, k, mask)
     rows = [(who[..., i, :, None] * v).sum(dim=-2) for i in range(q.shape[-2])]
     return torch.stack(rows, dim=-2)
@@ -111,6 +122,7 @@ def by_torch(q, k, v, mask=None):
 
 
 def by_torch_refusing(q, k, v, mask=None):
+    one_value_per_key(k, v)
     attention_weights(q, k, mask)
     return by_torch(q, k, v, mask)
 
@@ -179,7 +191,7 @@ WRONG = {
             "but float64 .* raised RuntimeError",
         ),
         (rounded, "with float64 .* later digits lost.* by up to .*e-0"),
-        (refusing(overflowing), "a hundred million .* holds nan"),
+        (refusing(overflowing), "a hundred million .* contains nan"),
         (lambda q, k, m=None: attention_weights(q, k.detach(), m), "what `backward`"),
         (on_the_cpu, "on another device .* raised RuntimeError"),
     ],
@@ -193,9 +205,11 @@ WRONG = {
         (mixing(refusing(weights(), but="width")), "width should raise ValueError: no"),
         (mixing(of_four_axes), "but 0 axes in front, .* raised RuntimeError"),
         (mixing(rounded), "with float64 .* later digits lost"),
-        (mixing(refusing(overflowing)), "a hundred million .* holds nan"),
+        (mixing(refusing(overflowing)), "a hundred million .* contains nan"),
         (lambda q, k, v, m=None: by_einsum(q, k, v.detach(), m), "back to the input"),
         (lambda q, k, v, m=None: by_torch_refusing(q, k, v, m), "raised TypeError"),
+        (broadcasting, "a single value for 5 keys should raise ValueError: nothing"),
+        (mixing(attention_weights), "a single value for 5 keys .* got RuntimeError"),
     ],
     "3.6": [
         ((56, 1, N * N), "mixes in one token"),

@@ -191,12 +191,12 @@ WRONG = {
     "4.2": [
         (splits(lambda qkv, h: torch.stack(qkv.chunk(3, -1))), "gave shapes .*, not "),
         (splits(lambda qkv, h: parts(qkv, h) / 2), "does not give what `qkv` makes"),
-        (ends(lambda _, *qkv: merged(mix(*qkv, 0.6))), "a loop over the heads gives"),
+        (ends(lambda _, *qkv: merged(mix(*qkv, 0.6))), "differ from those of a loop"),
         (
             ends(lambda layer, q, k, v: merged(mix(q, k, layer.attn_drop(v)))),
             "results-dropped",
         ),
-        (ends(small_survivors), r"a look counts 0\.[45]\d of what it should"),
+        (ends(small_survivors), r"a weight counts 0\.[45]\d of what it should"),
         (
             ends(lambda layer, *qkv: merged(mix(*qkv, 0.5, drop=layer.attn_drop))),
             "with 1 head of width 6: differs",
@@ -215,7 +215,7 @@ WRONG = {
         (RefusesInForward, "`split_heads` of tokens .* should raise ValueError"),
         (WelcomesAnyDivision, "of 10 channels and 3 heads should raise ValueError"),
         (ProbabilityAlone, "`attn_drop`, .* raised AttributeError"),
-        (LeavesEval, "in another mode, training or eval"),
+        (LeavesEval, "in a different mode, training or eval"),
         (SavesItsScale, "`state_dict`, which has the keys of published weights only"),
         (MeanOfTheMaps, "`attention_map`, which later lessons call"),
         (DetachesQueries, "what `backward` carries back"),
@@ -232,7 +232,7 @@ WRONG = {
         (lambda layer, x: not layer(x * 2).equal(layer(x)), "every-image-changed"),
         (lambda layer, x: not torch.equal(layer(x), layer(x)), "nothing-changed"),
         (lambda layer, x: True, "never ran the layer"),
-        (leak_test(copy=lambda x: x), "was changed on the way"),
+        (leak_test(copy=lambda x: x), "changed its input"),
         (changed_by(lambda image: image + 1), "leaks of normalised tokens"),
         (
             changed_by(lambda image: image + 1, same=torch.equal),

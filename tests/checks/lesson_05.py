@@ -231,7 +231,7 @@ WRONG = {
         ),
         (
             drops(lambda x, keep: x / keep * per_image(x, keep)),
-            "holds nan.* is 0 divided by 0",
+            "contains nan.* is 0 divided by 0",
         ),
         (drops(three_names), "three-axes-assumed"),
         (Clamped, "nonsense-let-through"),
@@ -256,7 +256,7 @@ WRONG = {
         ),
         (
             MaskOfFloats,
-            r"input of float16: torch.float16 went in, torch.float32 came",
+            r"input of float16: the input is torch.float16, the result tor",
         ),
         (RoundsToFloat, "float64, drop_prob=0.* got other numbers"),
     ],

@@ -47,7 +47,7 @@ RIGHT = {
         moved("token 0", to="norm"),  # equation 4 of the paper
         moved("head", to="token 0"),  # as much work as can be, and the same scores
     ],
-    "6.3": [(float(COUNT), 2.3), (np.int64(COUNT), np.float32(2.3))],
+    "6.3": [(float(COUNT), 3.0), (np.int64(COUNT), np.float32(2.996))],
     "6.4": [lambda x, k: reduce(x[:, k:], "b n d -> b d", "mean"), by_loop, by_weights],
 }
 WRONG = {
@@ -81,12 +81,12 @@ WRONG = {
         ([*STEPS[:4], "token 0", "head", "norm"], "norm-not-before-head"),
     ],
     "6.3": [
-        ((COUNT + 40 * D, 2.3), "one-token-per-image"),
-        ((5_700_000, log(10)), "Add up"),
-        ({"parameters": COUNT + 1, "loss": 2.3}, r"5,717,417\? Add up"),
+        ((COUNT + 40 * D, 3.0), "one-token-per-image"),
+        ((5_700_000, log(20)), "Add up"),
+        ({"parameters": COUNT + 1, "loss": 3.0}, r"5,717,417\? Add up"),
         ((COUNT, 1.5), "Which probability"),
-        ((..., 2.3), "the blank is still empty"),
-        (2.3, "cannot be read as an answer"),
+        ((..., 3.0), "the blank is still empty"),
+        (3.0, "cannot be read as an answer"),
     ],
     "6.4": [
         (lambda x, k: reduce(x, "b n d -> b d", "mean"), "class-token-in-the-mean"),

@@ -32,7 +32,7 @@ def by_kernels(x, split):
     return F.conv2d(x, kernels, stride=stride, padding=padding).flatten(2).mT
 
 
-# 10.4 Where does the path around start?
+# 10.4 Where does the residual connection start?
 
 
 class ByHand(TokenAttention):
@@ -138,7 +138,7 @@ WRONG = {
             "matrix-first",
         ),
         (lambda q, k, v: (q @ k.mT).softmax(dim=1) @ v, "denominator-left-out"),
-        (lambda q, k, v: linear_attention(q, k, v, 0.0), "holds nan"),
+        (lambda q, k, v: linear_attention(q, k, v, 0.0), "contains nan"),
         (lambda q, k, v, eps=0.0: linear_attention(q + eps, k, v, 1e-8), r"eps=1\.0"),
         (lambda q, k, v: linear_attention(q, k * k, v), "divided by their sum"),
         (lambda *given: linear_attention(*given).mT, r"\(2, 5, 6\), got \(2, 6, 5\)"),

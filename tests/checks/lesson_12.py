@@ -203,7 +203,7 @@ WRONG = {
         (("role", positions(lambda x, table: 2 * table)), "not the table's"),
         (
             ("role", lambda x, table: table[:, torch.arange(x.shape[1]) % 16]),
-            "other rows than the stretched",
+            "not those of the stretched",
         ),
     ],
     "12.6": [
@@ -270,7 +270,7 @@ WRONG = {
         )
     ],
     "12.24": [
-        (("gradient", to_train("student")), "distillation_token, .* Who would move"),
+        (("gradient", to_train("student")), "distillation_token, .* What would move"),
         (("gradient", lambda net: 2 * to_train("student", "dist")(net)), "twice"),
     ],
     "12.25": [(("count", lambda s, k, t, p: s // t + 2), "not what unfold")],

@@ -60,6 +60,6 @@ WRONG = {
         (gap_by(copies=parameters_alone), "weights-not-carried-over"),
         (gap_by(copies=our_names), "ours lacks a weight"),
     ],
-    "13.2": [(1, "list the parts")],
+    "13.2": [(1, "write down each part")],
     "13.3": [("E", "answer A, B, C or D")],
 }

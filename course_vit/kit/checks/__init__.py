@@ -1,8 +1,8 @@
-"""Checks of the exercises: `check("1.2", your_answer)` says ok, or what was observed.
+"""Checks of the exercises: `check("1.2", your_answer)` returns ok or raises a hint.
 
-What an exercise is and how an answer is judged is written in `judge`; the exercises of
-a lesson are in `lesson_NN`. What the course says of them (title, minutes, reason) is
-written in the notebooks, and printed from there into `exercises.json`.
+`judge` defines what an exercise is and how an answer is judged; the exercises of a
+lesson are in `lesson_NN`. Their titles, minutes and reasons are written in the
+notebooks, and exported from there to `exercises.json`.
 """
 
 import json
@@ -20,16 +20,16 @@ from .watch import NoAnswer, Unsound, blank_left, functions, in_time, tidy, wher
 
 __all__ = ["EXERCISES", "Exercise", "NotYet", "check", "judge_of"]
 
-SECONDS = 60.0  # longer than this and an answer is taken never to end
+SECONDS = 60.0  # after this time we assume that an answer never ends
 EMPTY = (
     "the blank is still empty: write your answer first, in place of `...` or of "
-    "`raise NotImplementedError`"
+    "`raise NotImplementedError`; if your lines are there, delete that one"
 )
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """What the course says of an exercise.
+    """The description of an exercise, from `exercises.json`.
 
     A right answer defines `names` in a `module` of `my_vit`.
     """
@@ -56,14 +56,14 @@ def judge_of(exercise: str) -> Judge:
 
 
 def check(exercise: str, answer: Any) -> str:
-    """Judge an answer: "ok ..." if it is right, else NotYet with a hint.
+    """Judge an answer; returns "ok ..." if it is right, else raises NotYet with a hint.
 
     An answer is a function or a class, a value (predict), a letter (choose), or labels
     (order). Raises ValueError for an exercise that does not exist.
     """
     if exercise not in EXERCISES:
         raise ValueError(
-            f"there is no exercise {exercise!r}, choose from {list(EXERCISES)}"
+            f"there is no exercise {exercise!r}: choose from {list(EXERCISES)}"
         )
     judge, answer, mistake = judge_of(exercise), tidy(answer), None
     for function in functions(answer):
@@ -79,7 +79,7 @@ def check(exercise: str, answer: Any) -> str:
     except Unsound as seen:
         hint = str(seen)
     except NoAnswer:
-        hint = f"no answer after {SECONDS:.0f} s: does a loop end?"
+        hint = f"there was no answer after {SECONDS:.0f} s: which loop never ends?"
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"you stopped the check of {exercise}") from None
     except (Exception, SystemExit) as error:

@@ -1,9 +1,9 @@
-"""How an exercise is written down, and the one judge of them all.
+"""How an exercise is defined, and how every answer is judged.
 
-An exercise is data: the right answer, the trials that every answer is put through, and
+An exercise is data: the right answer, the trials that are run with every answer, and
 the known mistakes, each with its hint and with answers that make it. An answer is right
-if it does in every trial what the right one does. Where it does not, the judge looks
-for the mistake that does the same.
+if it has the same outcome as the right one in every trial. If it does not, the judge
+looks for the mistake that has the same outcome as the answer.
 
     norm = exercise("0.0", right=by_row, trial=lambda answer: answer(draw(2, 5)))
     norm.mistakes |= {
@@ -32,9 +32,9 @@ Run = Callable[[Any], Any]
 class NotYet(AssertionError):
     """An answer that is not right yet.
 
-    `hint` says what was observed, `mistake` is the name of the mistake behind it, or
-    None where only the observation is known, `exercise` the number of the exercise, and
-    `section` the place in the lesson to read again.
+    `hint` says what was observed, `mistake` is the name of the mistake, or None if it
+    is not known, `exercise` is the number of the exercise, and `section` is the section
+    of the lesson to read again.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Mistake:
     """A known mistake: its name, its hint, and how it is recognised.
 
     An answer makes it if its outcome in a trial equals that of one of `answers`, or if
-    `seen`, a function of the outcome and the right one, recognises a whole family.
+    `seen`, a function of the outcome and the right one, returns True.
     """
 
     name: str = ""
@@ -73,16 +73,17 @@ class Mistake:
 
 
 def answers(*answers: Any, seen: Callable[[Any, Any], bool] | None = None) -> Mistake:
-    """Several answers that make one mistake, or a family of them that is `seen`."""
+    """Several answers that make one mistake, or a function `seen` that spots it."""
     return Mistake(answers=answers, seen=seen)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Something that is done with every answer; what it returns is the outcome.
+    """A function that is run with every answer; its result is the outcome.
 
-    `what` names a trial in which a good answer may still stumble. `hint` is said, or
-    the mistake of this name is meant, if the outcome is wrong and no mistake has it.
+    `what` names a trial that even a mostly right answer may fail. If the outcome is
+    wrong and no known mistake has it, the judge shows `hint`, which is a text or the
+    name of a mistake.
     """
 
     run: Run
@@ -92,7 +93,7 @@ class Trial:
 
 @dataclass
 class Judge:
-    """An exercise; `exercise` says what its parts mean."""
+    """An exercise; its parts are those of `exercise`, which explains them."""
 
     right: Any
     trials: Sequence[Trial]
@@ -112,7 +113,7 @@ class Judge:
         return known
 
     def __call__(self, answer: Any) -> None:
-        """Raise NotYet, or the error of the answer, unless the answer is right."""
+        """Raise NotYet, or the answer's own error, unless the answer is right."""
         answer = self.asked(answer)
         tried, rights = watched(answer), list[Any]()
         for trial in self.trials:
@@ -131,7 +132,7 @@ class Judge:
             rights.append(right)
 
     def asked(self, answer: Any) -> Any:
-        """An answer in the form in which the exercise asks for it."""
+        """Return an answer in the form that the exercise asks for."""
         if callable(self.right):
             return answer
         answer, several = plain(answer), isinstance(self.right, tuple)
@@ -141,19 +142,19 @@ class Judge:
         values = tuple(values) if isinstance(values, list | tuple) else (values,)
         count = len(self.right) if several else 1
         asked = "one value is" if count == 1 else f"{count} values are"
-        rule = f"{answer!r} cannot be read as an answer: {asked} asked for"
-        expect(len(values) == count, rule)
+        hint = f"{answer!r} cannot be read as an answer: {asked} asked for"
+        expect(len(values) == count, hint)
         return values if several else values[0]
 
     def same(self, got: Any, other: Any) -> bool:
         return same(got, other, **self.tolerance)
 
     def recognise(self, answer: Any, got: Any, right: Any, rights: list) -> Mistake:
-        """The mistake that does the same here, and in most of the later trials.
+        """The mistake that has the same outcome here and in most of the later trials.
 
-        In the trials before, with the outcomes `rights`, the answer was right, and so
-        the mistake must be. If there is none, it is what the trial itself says of a
-        wrong outcome, or a mistake without a name.
+        The answer was right in the trials before, with the outcomes `rights`, so the
+        mistake must be right there, too. If no mistake fits, the hint of the trial is
+        returned, or a mistake without a name.
         """
         trial, later = self.trials[len(rights)], self.trials[len(rights) + 1 :]
         mistakes, best, found = self.known(), 0, Mistake()
@@ -162,7 +163,7 @@ class Judge:
         outcomes = [outcome(each, answer) for each in later]
 
         def agreement(other: Any) -> int:
-            """In how many trials, from this one on, another answer does the same."""
+            """In how many trials from here on another answer has the same outcome."""
             if not self.same(got, outcome(trial, other)):
                 return 0
             for each, before in zip(self.trials, rights, strict=False):
@@ -174,14 +175,14 @@ class Judge:
         for known in mistakes.values():
             agreed = max(map(agreement, map(watched, known.answers)), default=0)
             if known.seen and not agreed:
-                with suppress(Exception):  # what cannot be asked has not been seen
+                with suppress(Exception):  # a failure of `seen` means no
                     agreed = int(bool(known.seen(got, right)))
             if agreed > best:
                 best, found = agreed, known
         return found
 
     def observed(self, trial: Trial, got: Any, right: Any) -> str:
-        """What to say of a trial that no known mistake explains."""
+        """Describe a wrong outcome that no known mistake explains."""
         what, said = trial.what, f"{type(got).__name__}: {got}"
         if isinstance(right, Exception):
             seen = f"got {said}" if isinstance(got, Exception) else "nothing was raised"
@@ -199,7 +200,7 @@ class Judge:
 
 
 def unlike(got: Any, right: Any) -> bool:
-    """Whether an outcome is an error, or has not the shape that it should have."""
+    """Whether an outcome is an error or does not have the right shape."""
     if isinstance(right, Tensor) and not isinstance(got, Exception):
         if not isinstance(got, Tensor):
             raise TypeError(f"expected a tensor, got {type(got).__name__}")
@@ -208,12 +209,12 @@ def unlike(got: Any, right: Any) -> bool:
 
 
 def literal(text: str) -> str:
-    """Text without fields to fill in."""
+    """Escape the braces in a text, so that nothing is filled in."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 class Facts(dict):
-    """What a hint may name; a measure is taken when it is asked for."""
+    """The values that a hint may contain; a measure is computed when it is used."""
 
     def __init__(self, measures: Mapping[str, Callable], **values: Any) -> None:
         super().__init__({name: shown(value) for name, value in values.items()})
@@ -227,7 +228,7 @@ class Facts(dict):
 
 
 def shown(value: Any) -> Any:
-    """A value as a hint shows it: of a tensor the shape."""
+    """A value as a hint shows it; for a tensor with axes, its shape."""
     if isinstance(value, Tensor):
         return tuple(value.shape) if value.ndim else value.item()
     return value
@@ -247,29 +248,29 @@ def exercise(
     otherwise: str = "",
     **tolerance: float,
 ) -> Judge:
-    """Write down an exercise; its mistakes are added to what is returned.
+    """Define an exercise; its mistakes are added to the judge that is returned.
 
-    `mistakes` of what is returned is a table: "name: hint" to an answer that makes the
-    mistake, or to `answers`. A hint may hold what was measured: `{got}` and `{right}`
-    are the outcomes (of a tensor the shape), `{off}` is the largest difference between
-    them, `{answer}` the answer itself, and other names are those of `measures`. A name
-    without a hint leaves it to the judge to say what it observed.
+    `mistakes` of the judge is a table from "name: hint" to an answer that makes the
+    mistake, or to `answers`. A hint may contain measured values: `{got}` and `{right}`
+    are the outcomes (for a tensor, its shape), `{off}` is the largest difference
+    between them, `{answer}` is the answer itself, and any other name is one of
+    `measures`. For a name without a hint, the judge describes what it observed.
 
-    `right` is the right answer. `trial` is what is done with an answer, one function or
-    several in turn; each returns an outcome, a tensor or plain Python values. By
-    default the answer is its own outcome, element by element if `right` is a tuple. The
-    keys of a mapping are what to say if an outcome is wrong, a hint or the name of a
-    mistake.
+    `right` is the right answer. `trial` is one function that is run with an answer, or
+    several; each returns an outcome, which is a tensor or plain Python values. By
+    default the answer is its own outcome, element by element if `right` is a tuple. If
+    `trial` is a mapping, its keys are shown if an outcome is wrong: each is a hint or
+    the name of a mistake.
 
-    `also` has further trials, in which a good answer may still stumble; their names
-    complete the sentence "right so far, but with ...". A trial in which the right
-    answer raises an error asks for this kind of error; its name completes "... should
-    raise ValueError".
+    `also` has further trials, which even a mostly right answer may fail; their names
+    complete the sentence "right so far, but with ...". If the right answer raises an
+    error in a trial, any answer must raise this type of error; the name of the trial
+    completes "... should raise ValueError".
 
-    `measures` are numbers for the hints, functions of the outcome and the right one.
-    `shape` is said of a tensor of another shape, `otherwise` of anything else; by
-    default it names how far numbers are off, or both values.
-    `rtol` and `atol` say how equal outcomes must be.
+    `measures` are numbers for the hints, as functions of the outcome and the right one.
+    `shape` is the hint for a tensor of the wrong shape, `otherwise` for any other
+    difference; by default it says how far numbers are off, or shows both values.
+    `rtol` and `atol` are the tolerances for equal outcomes.
     """
     if trial is None:
         several = isinstance(right, tuple)
@@ -284,7 +285,7 @@ def exercise(
 
 
 def choose(number: str, right: str) -> Judge:
-    """Write down an exercise whose answer is one of several letters."""
+    """Define an exercise whose answer is one of several letters."""
 
     def letter(answer: Any) -> str:
         *first, last = sorted([right, *judge.mistakes.values()])
@@ -298,18 +299,19 @@ def choose(number: str, right: str) -> Judge:
 
 
 def expect(fact: object, hint: str, mistake: str | None = None) -> None:
-    """Go on if the fact holds, else say the hint."""
+    """Raise NotYet with the hint unless the fact holds."""
     if not fact:
         raise NotYet(hint, mistake)
 
 
 def outcome(trial: Trial, answer: Any) -> Any:
-    """What comes out of a trial; an error that is raised there is an outcome, too.
+    """Run a trial; returns its outcome, which may be the error that it raises.
 
-    The seed is one that `draw` has not used: chance must not repeat what was drawn.
+    The seed is one that `draw` does not use, so that the answer does not draw the same
+    numbers again.
     """
     torch.manual_seed(1000)
-    with torch.enable_grad():  # whatever the answer leaves behind
+    with torch.enable_grad():  # even if an answer has switched it off
         try:
             return trial.run(answer)
         except Exception as error:
@@ -326,13 +328,13 @@ def element(index: int) -> Callable[[Any], Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value in Python's own kinds: arrays and tensors are opened, texts are read."""
+    """Turn a value into plain Python: arrays and tensors to lists, texts to values."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set):
         return type(value)(map(plain, value))
     if isinstance(value, str):
-        with suppress(ValueError, SyntaxError):  # a word is no value, and stays
+        with suppress(ValueError, SyntaxError):  # a word stays a word
             return ast.literal_eval(value.strip())
     return value.tolist() if hasattr(value, "tolist") else value
 
@@ -363,7 +365,8 @@ def same(
 ) -> bool:
     """Whether two outcomes are equal up to rounding.
 
-    Tensors need one shape, errors one kind and, but for numbers, one text.
+    Tensors must have the same shape; errors must have the same type and, except for
+    numbers, the same text.
     """
     if isinstance(got, Exception) or isinstance(other, Exception):
         return type(got) is type(other) and unnumbered(got) == unnumbered(other)
@@ -406,12 +409,12 @@ def backward(call: Callable[..., Tensor], *given: Tensor) -> dict[str, Run]:
 
 
 def elsewhere(call: Callable[..., Tensor], *given: Tensor) -> dict[str, Run]:
-    """A further trial: where the result is, if the tensors are not on the CPU."""
+    """A further trial: the device of the result, if the tensors are not on the CPU."""
 
     def run(answer: Any) -> str:
         return str(call(answer, *[tensor.to("meta") for tensor in given]).device)
 
-    what = "tensors on another device (here meta: are new tensors made where they are?)"
+    what = "tensors on another device (here meta: are your new tensors there, too?)"
     return {what: run}
 
 

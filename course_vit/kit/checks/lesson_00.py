@@ -8,15 +8,20 @@ out_of_order = choose("0.1", "B")
 out_of_order.mistakes |= {
     "screen-is-memory: the screen shows an old run. Which cell has run again since,"
     " and what did it set?": "A",
-    "names-follow-names: Python does not look ahead: a cell changes nothing until it"
-    " runs": "C",
-    "rerun-forgets-the-rest: the name exists, since its cell has run; it only changed"
-    " since": "D",
+    "names-follow-names: `doubled` gets a value when its own cell runs: has that cell"
+    " run since the change?": "C",
+    "rerun-forgets-the-rest: both names exist, because both cells have run: which of"
+    " the two names has a new value?": "D",
 }
 
 
 def row(index: int):
-    return lambda answer: [list(each) for each in answer][index]
+    def run(answer: Any) -> list:
+        lists = all(isinstance(each, list | tuple) for each in answer)
+        expect(lists, f"{answer!r} cannot be read as an answer: write two lists")
+        return list(answer[index])
+
+    return run
 
 
 first_rows = exercise(
@@ -24,7 +29,7 @@ first_rows = exercise(
     right=([0, 1], [0, 3]),
     trial={
         "view-equals-transpose": lambda answer: row(0)(answer) == row(1)(answer),
-        "{got}? view cuts 0 1 2 3 4 5 anew, two at a time": row(0),
+        "{got}? view cuts the line 0 1 2 3 4 5 into rows, two at a time": row(0),
         "{got}? Row 0 of x.T is column 0 of x": row(1),
     },
 )
@@ -82,8 +87,8 @@ pattern_shapes.mistakes |= {
     " right of the arrow: what do brackets make out of two letters?": (
         SHAPES | {"rearrange": (2, 8, 8, 3)}
     ),
-    "brackets-add: rearrange does not give {got}: 16 is 8 + 8. How many pixels have 8"
-    " rows of 8?": SHAPES | {"rearrange": (2, 16, 3)},
+    "brackets-add: rearrange does not give {got}: 16 is 8 + 8. How many pixels do 8"
+    " rows of 8 have?": SHAPES | {"rearrange": (2, 16, 3)},
     "axes-keep-their-order: rearrange does not give {got}: the order on the right of"
     " the arrow is the order of the result: which letter comes last?": (
         SHAPES | {"rearrange": (2, 3, 64)}
@@ -136,8 +141,8 @@ remembered = exercise(
     },
 )
 remembered.mistakes |= {
-    "every-attribute-is-saved: a plain tensor is an attribute like any other: who has"
-    " told torch of it?": NAMES,
+    "every-attribute-is-saved: a plain tensor is an attribute like any other: which"
+    " line tells torch about it?": NAMES,
     "parameters-are-not-state: without its weight a loaded model has forgotten what it"
     " learned": ["table"],
     "only-what-trains-is-saved: a checkpoint must be enough to compute the same"

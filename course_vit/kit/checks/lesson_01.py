@@ -107,8 +107,8 @@ cutting.mistakes |= {
     " patches of its own; one patch goes through all channels": (
         cut("b c (gh ph) (gw pw) -> b (c gh gw) (ph pw)")
     ),
-    f"patches-taken-as-squares: {SHAPE}: these patches are squares. The size is a"
-    " pair, (height, width)": answers(
+    f"patches-taken-as-squares: {SHAPE}: you cut squares, but the size was"
+    " a pair, (height, width)": answers(
         lambda images, size: patchify(images, as_pair(size)[0]),
         lambda images, size: patchify(images, as_pair(size)[1]),
     ),
@@ -197,7 +197,7 @@ same_layer = exercise(
         " {got}, not {right}: with which sizes was it built?": (
             lambda f: (f(convolution()).in_features, f(convolution()).out_features)
         ),
-        "right so far, but afterwards the convolution gives other numbers: work on a"
+        "right so far, but afterwards the convolution itself has changed: work on a"
         " copy of its weight and bias": untouched,
     },
     also={
@@ -216,9 +216,8 @@ def transposed(conv):
 same_layer.mistakes |= {
     "weight-transposed: linear.weight has shape {got}, not {right}: row i holds what"
     " makes output i": transposed,
-    "layer-left-as-it-was: an nn.Linear is asked for, and something else came back": (
-        lambda conv: conv
-    ),
+    "layer-left-as-it-was: your function should return an nn.Linear, and it returned"
+    " something else": lambda conv: conv,
     "weights-left-random: two calls for one convolution give two different layers:"
     " where do the numbers in weight come from?": (
         lambda conv: nn.Linear(conv.weight[0].numel(), conv.out_channels)

@@ -73,7 +73,7 @@ def softmaxes(answer) -> dict:
 OF_HEADS = {
     **softmaxes(lambda softmax: weights(softmax=softmax)),
     f"softmax-over-heads: {ROWS}, and the weights of one place to 1 over all heads:"
-    f" heads do not share one whole of attention; {A_ROW}": weights(
+    f" each head has weights of its own; {A_ROW}": weights(
         softmax=lambda scores: scores.softmax(dim=1)
     ),
     "scale-after-softmax: rows now sum to {got[0]:.3f}: what was divided after the"
@@ -156,7 +156,8 @@ scale = exercise(
     trial={
         "expected weights {right}, got {got}": lambda f: tuple(of_eight_heads(f).shape),
         f"{ROWS}; {A_ROW}": lambda f: row_sums(of_eight_heads(f)),
-        "close, but not softmax(q k / sqrt(e)): which power of e?": of_eight_heads,
+        "close, but not softmax(q k / sqrt(e)), where e is q.shape[-1]: which power of"
+        " e?": of_eight_heads,
         "number-of-keys": lambda f: of_eight_heads(f, m=7),
         "a-fixed-number": lambda f: of_eight_heads(f, e=6),
     },
@@ -233,7 +234,9 @@ def lost_digits(answer, mask: Tensor | None = None) -> Tensor:
 
 TRIALS = {
     f"{ROWS}; {A_ROW}": lambda f: row_sums(f(*vectors())),
-    "without a mask this is not softmax(q k / sqrt(e))": lambda f: f(*vectors()),
+    "without a mask this is not softmax(q k / sqrt(e)), where e is q.shape[-1]": (
+        lambda f: f(*vectors())
+    ),
     "a blocked key still gets a weight of {got:.2f}": (
         lambda f: round(leak(f(*vectors(), MASK)), 3)
     ),
@@ -301,8 +304,10 @@ who_looks.mistakes |= {
     " softmax, not after": weights(
         masked=lambda scores, mask: over_keys(scores) * mask
     ),
-    "keys-look-at-queries: got {got}: here keys look at queries. The rows belong to the"
-    " tokens that ask, {right}": lambda q, k, mask=None: weights()(k, q),
+    "keys-look-at-queries: shape {got}: here keys look at queries. The rows belong to"
+    " the tokens that ask, so the shape should be {right}": lambda q, k, mask=None: (
+        weights()(k, q)
+    ),
     "mask-thrown-away: a mask changes nothing: masked_fill *returns* a tensor": weights(
         masked=lambda scores, mask: over_keys(scores)
     ),
@@ -348,6 +353,8 @@ attention = exercise(
     },
     also={
         **{what: revealed(run) for what, run in FURTHER.items()},
+        "a single value for 5 keys": lambda f: f(*vectors(), values()[..., :1, :]),
+        "4 values for 5 keys": lambda f: f(*vectors(), values()[..., :4, :]),
         **backward(lambda f, q, k, v: f(q, k, v, MASK), *vectors(), values()),
         "`mask` given by its name": lambda f: f(*vectors(), values(), mask=MASK),
     },

@@ -60,20 +60,20 @@ def heads(layer, q, k, v) -> Tensor:
 def of_the_middle(answer) -> dict:
     """Mistakes that are made with q, k and v; `answer` makes answers of them."""
     return {
-        "attends-among-heads: token 4 was changed, and what comes out for the others is"
-        " as before: among whom was attention paid? Write the letters of q, k and v": (
+        "attends-among-heads: token 4 was changed, and the outputs of the other tokens"
+        " stayed the same: over which axis did your attention mix? Write the letters of"
+        " q, k and v": (
             answer(lambda *qkv: mix(*[x.transpose(1, 2) for x in qkv]).flatten(2))
         ),
-        "heads-not-moved-back: the shape is right, but shuffle the tokens that go in:"
-        " what comes out is not shuffled alike, it differs by up to {got:.2f}. The"
+        "heads-not-moved-back: the shape is right, but if the tokens are shuffled, the"
+        " outputs are not shuffled in the same way: they differ by up to {got:.2f}. The"
         " heads were b h n e: in which order does the line that merges them need its"
         " axes?": answer(
             lambda *qkv: mix(*qkv).flatten(1).unflatten(1, (qkv[0].shape[2], -1))
         ),
-        "channels-interleaved: a loop over the heads gives other numbers, by up to"
-        " {off:.2f}: do the channels of a head lie side by side when proj comes?": (
-            answer(lambda *qkv: rearrange(mix(*qkv), "b h n e -> b n (e h)"))
-        ),
+        "channels-interleaved: the results differ from those of a loop over the heads"
+        " by up to {off:.2f}: do the channels of a head lie side by side when proj"
+        " comes?": (answer(lambda *qkv: rearrange(mix(*qkv), "b h n e -> b n (e h)"))),
     }
 
 
@@ -133,13 +133,15 @@ order = exercise(
 order.mistakes |= {
     "last-map-before-merge: your lines were run, and line B stopped: `to_out` takes"
     " the 12 numbers of a token, and the last axis of `out` has 4": "DGAEB",
-    "reshape-into-heads: your lines run and the shape is right. But shuffle the tokens"
-    " that go in: what comes out is not shuffled alike, it differs by up to {got:.2f}."
-    " Which line forgets whose number is whose?": "DCAEFB",
-    "last-map-forgotten: your lines run, and every head has its answer. But the"
-    " channels of one head never hear of another: which line would mix them?": "DGAEF",
-    "decoy-kept: the numbers are right, with {got} lines. One of them finds its work"
-    " already done: which one changes nothing?": "DGCAEFB",
+    "reshape-into-heads: your lines run and the shape is right. But if the tokens are"
+    " shuffled, the outputs are not shuffled in the same way: they differ by up to"
+    " {got:.2f}. Which line gives numbers of one token to a different one?": "DCAEFB",
+    "last-map-forgotten: your lines run, and every head has its answer. But"
+    " nothing has mixed the channels of different heads yet: which line would?": (
+        "DGAEF"
+    ),
+    "decoy-kept: the numbers are right, with {got} lines. Which one"
+    " of them changes nothing, because its work is already done?": "DGCAEFB",
 }
 
 # 4.2 Write the layer
@@ -227,7 +229,7 @@ layer = exercise(
         "forward gave {got}, not {right}": lambda f: tuple(built(f)(X).shape),
         "attends-among-heads": lambda f: is_heard(built(f)),
         "heads-not-moved-back": lambda f: shuffle_error(built(f)),
-        "a loop over the heads gives other numbers, by up to {off:.2f}": (
+        "the results differ from those of a loop over the heads by up to {off:.2f}": (
             lambda f: built(f)(X)
         ),
         "attention-dropout-ignored": lambda f: varies(f, attn_drop=0.5),
@@ -235,10 +237,12 @@ layer = exercise(
         "dropped-before-proj": lambda f: bool((built(f, proj_drop=0.5)(X) == 0).any()),
         "drops-in-eval": lambda f: varies(f, False, attn_drop=0.5, proj_drop=0.5),
         "results-dropped": lambda f: drops_looks(f)[0],
-        "after a pass some part of the layer is in another mode, training or eval, than"
-        " before: who changed it?": keeps_its_mode,
-        "with attn_drop=0.5 a look counts {got:.2f} of what it should, on average: what"
-        " does dropout do to what it keeps?": lambda f: drops_looks(f)[1],
+        "after a pass some part of the layer is in a different mode, training or eval,"
+        " than before: which line changed it?": keeps_its_mode,
+        "with attn_drop=0.5 a weight counts {got:.2f} of what it should, on average:"
+        " what does dropout do to the weights that it keeps?": lambda f: drops_looks(f)[
+            1
+        ],
     },
     also={
         "`forward` of tokens (2, 5, 11)": lambda f: built(f)(X[..., :-1]),
@@ -353,8 +357,8 @@ layer.mistakes |= {
     " dropout that is a function does not know the mode": forwards(
         lambda layer, *qkv: F.dropout(layer.proj(heads(layer, *qkv)))
     ),
-    "results-dropped: attn_drop treats the channels of one head differently: it shall"
-    " drop looks, numbers of `b h n m`, not what the looks have found": forwards(
+    "results-dropped: attn_drop treats the channels of one head differently: it should"
+    " drop weights, numbers of `b h n m`, not numbers of the result": forwards(
         lambda layer, *qkv: layer.proj(layer.attn_drop(merged(mix(*qkv))))
     ),
 }
@@ -379,7 +383,9 @@ repaired = exercise(
     "4.4",
     right=lambda layer, x: layer(x),
     trial={
-        "{got} came out, (2, 5, 12) went in": lambda f: tuple(applied(f)(X).shape),
+        "the result has shape {got}, and the tokens (2, 5, 12)": (
+            lambda f: tuple(applied(f)(X).shape)
+        ),
         "heads-not-moved-back": lambda f: shuffle_error(applied(f)),
         "attends-among-heads": lambda f: is_heard(applied(f)),
         "tokens stay whole, but a loop over the heads differs by up to {off:.2f}: only"
@@ -525,14 +531,14 @@ leaks.mistakes |= {
         seen=lambda got, _: got["leaky"] and 0 < got["images"] < got["b"],
     ),
     f"nothing-changed: {LEAKY_ONE}: the layer was asked with unchanged tokens only. A"
-    " mix-up of b and n keeps every shape; change one image, and watch"
-    " another": answers(
+    " mix-up of b and n keeps every shape; change one image, and watch a"
+    " different one": answers(
         lambda layer, x: layer(x).shape != x.shape,
         seen=lambda got, _: not got["leaky"] and not got["images"],
     ),
     f"other-token-watched: {LEAKY_ONE}: your test changed {{got[tokens]}} of {{got[n]}}"
-    " tokens of an image. If this leak carries token i to token i, where must one"
-    " look?": answers(
+    " tokens of an image. If this leak carries token i to token i, where must your"
+    " test look?": answers(
         leak_test(change=lambda x: x[1, 1], watch=lambda x: x[0, 0]),
         seen=lambda got, _: not got["leaky"] and 0 < got["tokens"] < got["n"],
     ),

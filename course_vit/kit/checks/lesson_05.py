@@ -53,7 +53,7 @@ block = exercise(
 )
 block.mistakes |= {
     "residual-missing: attention and MLP were silenced, and the block returned zeros:"
-    " where are the tokens added that it was given?": (
+    " where does it add the tokens that it was given?": (
         lambda x, norm1, attn, norm2, mlp: mlp(norm2(attn(norm1(x))))
     ),
     "norm-after-the-branch: attention and MLP were silenced, and still something was"
@@ -67,12 +67,12 @@ block.mistakes |= {
     " they went in, but they were changed: which line overwrites the sum?": (
         lambda x, norm1, attn, norm2, mlp: norm2(norm1(x + attn(x)) + mlp(x))
     ),
-    "first-norm-forgotten: with tokens 7 times as large, branch 1 of the block adds"
-    " something else: does it read the tokens through its norm?": (
+    "first-norm-forgotten: with tokens 7 times as large, branch 1 of the block does"
+    " not add the same as before: does it read the tokens through its norm?": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, nn.Identity(), attn, norm2, mlp)
     ),
-    "second-norm-forgotten: with tokens 7 times as large, branch 2 of the block adds"
-    " something else: does it read the tokens through its norm?": (
+    "second-norm-forgotten: with tokens 7 times as large, branch 2 of the block does"
+    " not add the same as before: does it read the tokens through its norm?": (
         lambda x, norm1, attn, norm2, mlp: pre_norm(x, norm1, attn, nn.Identity(), mlp)
     ),
     "mlp-first: your MLP works on tokens to which attention has not been applied: which"
@@ -118,8 +118,8 @@ parameters = exercise(
     "5.2",
     right=444_864,
     trial={
-        "{answer:,} is {got:g} d d plus a rest. Write down the shape of each matrix (q,"
-        " k, v, proj, fc1, fc2), then one bias per output, then the two norms": (
+        "{answer:,} is {got:g} d d plus a remainder. Write down the shape of each"
+        " matrix (q, k, v, proj, fc1, fc2), one bias per output, and the two norms": (
             lambda answer: number(answer) // D**2
         ),
         "{answer:,} is 12 d d + {got:g} d: the matrices are right. Count what has one"
@@ -130,12 +130,12 @@ parameters = exercise(
 )
 parameters.mistakes |= {
     "not-one-matrix: {answer}? One matrix of d times d alone has 36,864 numbers": 12,
-    "mlp-forgotten: {answer:,} is 4 d d plus a rest, which is attention alone: what"
-    " else is there in equations 2 and 3?": 4 * D**2,
-    "mlp-not-widened: {answer:,} is 6 d d plus a rest: how wide is the MLP between its"
-    " two layers?": 6 * D**2,
-    "matrices-per-head: {answer:,} is 18 d d plus a rest: did you count q, k and v once"
-    " for every head? A head is a slice of them (exercise 4.3)": 18 * D**2,
+    "mlp-forgotten: {answer:,} is 4 d d plus a remainder, which is attention alone:"
+    " what else is there in equations 2 and 3?": 4 * D**2,
+    "mlp-not-widened: {answer:,} is 6 d d plus a remainder: how wide is the MLP between"
+    " its two layers?": 6 * D**2,
+    "matrices-per-head: {answer:,} is 18 d d plus a remainder: did you count q, k and v"
+    " once for every head? A head is a slice of them (exercise 4.3)": 18 * D**2,
     "biases-and-norms-forgotten: {answer:,} is 12 d d, so all matrices are counted:"
     " which parameters of a block are not in a matrix?": 12 * D**2,
     "biases-forgotten: {answer:,} is 12 d d + 4 d, so matrices and norms are counted:"

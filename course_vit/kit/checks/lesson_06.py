@@ -88,8 +88,8 @@ class_token.mistakes |= {
     " reaches it: is it frozen, or detached on its way?": prepends(
         learned=lambda token: nn.Parameter(token, requires_grad=False)
     ),
-    "token-added-to-patches: expected shape {right}, got {got}: the class token is one"
-    " token more, and is not added to the other tokens": prepends(torch.add),
+    "token-added-to-patches: expected shape {right}, got {got}: the class token is an"
+    " extra token, and is not added to the other tokens": prepends(torch.add),
     "token-put-last: in your result the patches come first and the class token last:"
     " which token should be token 0?": prepends(
         lambda token, x: prepended(token, x).roll(-1, dims=1)
@@ -174,6 +174,7 @@ pixels_to_scores.mistakes |= {
 # 6.3 Count and predict
 
 COUNT, D, BLOCK = 5_717_416, 192, 12 * 192**2 + 13 * 192
+LOSS = log(20)
 
 
 def missing(answer: Any) -> int:
@@ -182,11 +183,11 @@ def missing(answer: Any) -> int:
 
 sanity = exercise(
     "6.3",
-    right=(COUNT, log(10)),
+    right=(COUNT, LOSS),
     trial={
         "{said:,}? Add up: patch embedding, class token, position table, 12 blocks"
         " of 12 d d + 13 d, last norm, head with its bias": missing,
-        "{got}? Which probability does each of ten classes have?": element(1),
+        "{got}? Which probability does each of twenty classes have?": element(1),
     },
     measures={
         "said": lambda got, right: COUNT - got,
@@ -198,38 +199,40 @@ sanity = exercise(
 )
 sanity.mistakes |= {
     "one-block-repeated: {got:,} too few, that is 11 blocks: the model has 12, and no"
-    " two of them share their weights": (COUNT - 11 * BLOCK, 2.3),
+    " two of them share their weights": (COUNT - 11 * BLOCK, LOSS),
     "matrices-alone-in-blocks: {got:,} too few, that is 13 d in each of 12 blocks:"
-    " which parameters of a block are not in a matrix?": (COUNT - 12 * 13 * D, 2.3),
+    " which parameters of a block are not in a matrix?": (COUNT - 12 * 13 * D, LOSS),
     "table-not-learned: {got:,} too few, that is 197 rows of d, one for each token:"
-    " the published ViT learns where its tokens are": (COUNT - 197 * D, 2.3),
+    " the published ViT learns where its tokens are": (COUNT - 197 * D, LOSS),
     "table-of-pixel-rows: {many:,} too many, that is 768 - 197 rows of d: how many"
-    " tokens get a position?": (COUNT + (768 - 197) * D, 2.3),
+    " tokens get a position?": (COUNT + (768 - 197) * D, LOSS),
     "head-of-ten-classes: {got:,} too few, that is the head of 990 classes: how many"
-    " does question 1 ask for?": (COUNT - 990 * (D + 1), 2.3),
+    " does question 1 ask for?": (COUNT - 990 * (D + 1), LOSS),
     "head-bias-forgotten: {got:,} too few, one for each class: what does the head add"
-    " to each score?": (COUNT - 1000, 2.3),
+    " to each score?": (COUNT - 1000, LOSS),
     "rows-of-width-d-forgotten: {got:,} too few, that is {rows} times d. A bias, a"
     " class token, its position, half a norm: each has as many numbers as a token is"
     " wide. Which of them is missing?": answers(
-        *((COUNT - rows * D, 2.3) for rows in range(1, 6))
+        *((COUNT - rows * D, LOSS) for rows in range(1, 6))
     ),
     "one-token-per-image: {many:,} too many, that is {rows} rows of d: how many images"
     " share one class token and one table?": answers(
-        (COUNT + 31 * D, 2.3),
+        (COUNT + 31 * D, LOSS),
         seen=lambda got, right: right == 0 and got < 0 and got % D == 0,
     ),
-    "loss-of-a-hundred-classes: a loss of {got:.2f} is ln(100): how many classes do"
-    " the digits have?": (COUNT, log(100)),
+    "loss-of-ten-classes: a loss of {got:.2f} is ln(10), the loss that the section"
+    " measured for ten classes: how many does question 2 ask for?": (COUNT, log(10)),
+    "loss-of-a-hundred-classes: a loss of {got:.2f} is ln(100): how many classes does"
+    " question 2 ask for?": (COUNT, log(100)),
     "loss-of-a-thousand-classes: a loss of {got:.2f} is ln(1000), right for the model"
-    " of question 1: and for ten classes?": (COUNT, log(1000)),
-    "probability-for-loss: {got:.1f} is the probability of the right class: how does"
-    " cross-entropy turn it into a loss?": (COUNT, 0.1),
+    " of question 1: and for twenty classes?": (COUNT, log(1000)),
+    "probability-for-loss: {got:.2f} is the probability of the right class: how does"
+    " cross-entropy turn it into a loss?": (COUNT, 1 / 20),
     "sign-of-the-log: {got:.2f} is below zero, like the log of every probability: which"
-    " sign does a loss have?": (COUNT, -log(10)),
-    "log-of-another-base: a loss of {got:.2f} is a logarithm of the right number, ten,"
-    " to a different base: which logarithm does cross-entropy use?": answers(
-        (COUNT, 1.0), (COUNT, log(10, 2))
+    " sign does a loss have?": (COUNT, -LOSS),
+    "log-of-another-base: a loss of {got:.2f} is a logarithm of the right number,"
+    " twenty, to a different base: which logarithm does cross-entropy use?": answers(
+        (COUNT, log(20, 10)), (COUNT, log(20, 2))
     ),
 }
 

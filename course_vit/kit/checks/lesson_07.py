@@ -15,17 +15,17 @@ from .judge import answers, by_letter, choose, exercise, expect
 
 
 def loss(images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy; who calls it with other things in mind is told so."""
+    """Cross-entropy; a call with the arguments in a different order is refused."""
     expect(
         (images.ndim, outputs.ndim, labels.ndim) == (4, 2, 1),
-        "the loss takes images, outputs, labels, in this order",
+        "call the loss as loss(images, outputs, labels), in this order",
         "loss-arguments-exchanged",
     )
     return F.cross_entropy(outputs, labels)
 
 
 class Rehearsal:
-    """A small network, one batch that it can learn by heart, and a look at a step."""
+    """A small network, one batch that it can learn by heart, and a record of a step."""
 
     def __init__(self, scale: float = 1.0) -> None:
         layers = nn.Flatten(), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 3)
@@ -46,7 +46,7 @@ class Rehearsal:
         self.met = torch.cat([grad.detach().flatten() for grad in grads])
 
     def step(self, answer, *options: Any, lr: float = 0.0) -> Any:
-        """What the answer returns; `calls` and `met` say what it did."""
+        """What the answer returns; `calls` and `met` record what it did."""
         self.calls, self.optimizer.param_groups[0]["lr"] = [], lr
         batch = self.images, self.labels
         return answer(self.model, self.optimizer, *batch, *options)
@@ -73,7 +73,7 @@ def moves(answer) -> str:
 
 
 def modes_met(answer) -> list[tuple[bool, ...]]:
-    """The modes in which a step runs the model, and those in which it leaves it."""
+    """The modes in which a step runs the model, and the modes after the step."""
     on, met = Rehearsal(), {}
     on.model[0].register_forward_pre_hook(lambda *_: met.update({on.modes(): 1}))
     for part in (on.model[1], on.model):
@@ -84,7 +84,7 @@ def modes_met(answer) -> list[tuple[bool, ...]]:
 
 
 def frozen(answer) -> Tensor:
-    """The gradient that a step meets if the first layer has none."""
+    """The gradient at the optimizer's step if the first layer is frozen."""
     on = Rehearsal()
     on.model[1].requires_grad_(False)
     on.step(answer, loss, 0.01)
@@ -147,7 +147,7 @@ def goes_on(answer) -> bool:
 
 
 def by_heart(answer) -> str:
-    """How the loss goes in 100 steps on one batch."""
+    """How the loss changes in 100 steps on one batch."""
     on = Rehearsal()
     moving = torch.optim.AdamW(on.weights, lr=0.03)
     batch = on.images, on.labels
@@ -200,14 +200,18 @@ one_step = exercise(
     "7.1",
     right=train_step,
     trial={
-        "your step made these moves: {got}; right is {right}": moves,
+        "your step made these moves: {got}; the right ones are: {right}": moves,
         "mode-switched": modes_met,
-        "return a float, such as .item() gives, got {got}": (
+        "return a float, as .item() gives; you returned a {got}": (
             lambda f: type(returned()(f)).__name__
         ),
         "the loss was {right:.3f}, you returned {got:.3f}": returned(),
-        "the optimizer meets a gradient of something else": met(loss, 1e3),
-        "two equal steps, two gradients: why?": met(loss, 1e3, times=2),
+        "the optimizer was given the gradient of something other than the loss": (
+            met(loss, 1e3)
+        ),
+        "two steps on the same batch gave two different gradients: why?": met(
+            loss, 1e3, times=2
+        ),
         "gradient-not-clipped": clipped,
         "loss-measured-after-step": returned(lr=0.5),
         "nothing-checked-before-step": steps_on("nan"),
@@ -216,14 +220,14 @@ one_step = exercise(
         "infinity-let-through": steps_on("inf"),
         "missing-step-unsaid": said,
         "broken-gradient-left-behind": goes_on,
-        "100 steps on one batch: the loss went {got}, not to 0. That is a bug, not too"
-        " small a model: does your step change more than the weights?": by_heart,
-        "clip_norm=math.inf: no gradient is longer than that, and still the optimizer"
-        " meets another one": met(loss, math.inf),
+        "in 100 steps on one batch the loss went {got}, not to 0. That is a bug, not"
+        " too small a model: does your step change more than the weights?": by_heart,
+        "with clip_norm=math.inf: no gradient is longer than that, but your step"
+        " changed the gradient all the same": met(loss, math.inf),
     },
     also={
-        "the loss of a call without a loss (the mean cross-entropy is meant) and a"
-        " clip_norm": lambda f: Rehearsal(100.0).step(f),
+        "the loss of a call that names no loss (then it is the mean cross-entropy)"
+        " and no clip_norm": lambda f: Rehearsal(100.0).step(f),
         "the length of the gradient of such a call (shortened to 1)": (
             lambda f: met(scale=100.0)(f).norm().item()
         ),
@@ -240,80 +244,78 @@ one_step = exercise(
 
 one_step.mistakes |= {
     "loss-measured-after-step: the loss before the step was {right:.3f}, you returned"
-    " {got:.3f}: the step had moved the weights by then": (
+    " {got:.3f}: by then the step had moved the weights": (
         step("zero forward backward clip look step forward")
     ),
-    "loss-arguments-exchanged: the loss takes images, outputs, labels, in this order": (
-        step(of=lambda loss: lambda x, out, labels: loss(out, x, labels))
-    ),
-    "loss-ignored: your step did not call the loss that it was given": (
+    "loss-arguments-exchanged: call the loss as loss(images, outputs, labels), in this"
+    " order": (step(of=lambda loss: lambda x, out, labels: loss(out, x, labels))),
+    "loss-ignored: your step did not call the loss that it got as an argument": (
         step(of=lambda loss: cross_entropy)
     ),
     "mode-switched: your step switches the mode of the model, by train or eval. Leave"
     " that to fit, which keeps a frozen part in eval mode while it trains the"
     " rest": answers(step(mode=nn.Module.train), step(mode=nn.Module.eval)),
-    "backward-left-out: no gradient was computed: was backward called?": answers(
-        step("zero forward clip look step"), step("zero forward")
+    "backward-left-out: no gradient was computed. Does your step call backward?": (
+        answers(step("zero forward clip look step"), step("zero forward"))
     ),
-    "step-left-out: the gradient is there, and every weight stays where it was: a call"
-    " is missing": step("zero forward backward clip look"),
-    "step-before-backward: the optimizer moves first and the gradient comes"
-    " afterwards: it goes by the batch before, or by nothing": (
+    "step-left-out: the gradient was computed, but every weight stayed where it was."
+    " Which call is missing?": step("zero forward backward clip look"),
+    "step-before-backward: the optimizer stepped before backward had computed the"
+    " gradient, so it followed the batch before, or nothing": (
         step("zero forward step backward")
     ),
-    "gradient-emptied-before-step: the optimizer meets a gradient of 0: when was it"
-    " emptied?": step("forward backward clip look zero step"),
-    "loss-kept-as-tensor: return a float, such as .item() gives, got a {got}": (
+    "gradient-emptied-before-step: when the optimizer stepped, the gradient was 0. When"
+    " did your step empty it?": step("forward backward clip look zero step"),
+    "loss-kept-as-tensor: return a float, as .item() gives; you returned a {got}": (
         step(give=lambda value: value)
     ),
     "loss-times-batch: the loss of 12 images was {right:.3f}, you returned {got:.3f}:"
-    " it is a mean already": step(give=lambda value: 12 * value.item()),
-    "gradient-never-emptied: at the second step the gradient is twice as long:"
-    " backward adds to what is there. Empty it first": (
+    " the loss is a mean already": step(give=lambda value: 12 * value.item()),
+    "gradient-never-emptied: in the second step on the same batch the gradient was"
+    " twice as long, because backward adds to what is there. Empty it first": (
         step("forward backward clip look step")
     ),
-    "clipped-entry-by-entry: clip_norm=0.01, but the length of the gradient is {got}."
-    " The length is to be shortened, so that the direction stays": (
+    "clipped-entry-by-entry: with clip_norm=0.01 the length of the gradient was {got}."
+    " Shorten the whole gradient, so that it keeps its direction": (
         step("zero forward backward clip-values look step")
     ),
-    "gradient-not-clipped: clip_norm=0.01, but the optimizer meets a gradient of"
+    "gradient-not-clipped: with clip_norm=0.01 the optimizer still got a gradient of"
     " length {got}": step("zero forward backward look step clip"),
     "nothing-checked-before-step: loss and gradient were nan, and the optimizer took a"
-    " step: now every weight is nan, too. Look before you step": (
+    " step all the same, so now every weight is nan, too. Look before you step": (
         step("zero forward backward clip step")
     ),
-    "only-loss-checked: a loss of 0 with a gradient of nan (the root of 0 does it),"
-    " and the optimizer took a step: look at the length as well": (
+    "only-loss-checked: the loss was 0 and its gradient nan (as for the root of 0),"
+    " and the optimizer took a step. Look at the length as well": (
         step(finite=lambda value, length: value.isfinite())
     ),
-    "only-gradient-checked: a loss of nan with a finite gradient, and the optimizer"
-    " took a step: look at the loss as well": (
+    "only-gradient-checked: the loss was nan and its gradient finite, and the optimizer"
+    " took a step. Look at the loss as well": (
         step(finite=lambda value, length: length.isfinite())
     ),
-    "infinity-let-through: a loss of inf, and the optimizer took a step: nan is not"
+    "infinity-let-through: the loss was inf, and the optimizer took a step. nan is not"
     " the only number that is not finite": (
         step(finite=lambda value, length: not (value + length).isnan())
     ),
-    "missing-step-unsaid: no step was taken: say so with nan; you returned {got[0]}"
-    " for a loss of nan, {got[1]} for one of inf": (
+    "missing-step-unsaid: your step moved no weight, which is right, but it must then"
+    " return nan; you returned {got[0]} for a loss of nan, {got[1]} for one of inf": (
         lambda *given: torch.tensor(train_step(*given)).nan_to_num().item()
     ),
-    "broken-gradient-left-behind: after one broken loss no step is taken any more: the"
-    " nan is still in the gradients. Who empties them if a step ends early?": (
-        step("forward backward clip look step zero")
-    ),
+    "broken-gradient-left-behind: after one loss of nan your step never moves a weight"
+    " again, because the nan is still in the gradients. Which line empties them if a"
+    " step ends early?": (step("forward backward clip look step zero")),
 }
 
 # 7.2 Which patch size
 
 patch_size = choose("7.2", "C")
 patch_size.mistakes |= {
-    "more-tokens-are-better: more tokens can say more, but 16 already hold every"
-    " pixel: look at the numbers of the stored run": "A",
+    "more-tokens-are-better: 16 tokens already hold every pixel, so 64 hold nothing"
+    " more. Look at the numbers of the stored run": "A",
     "few-tokens-say-little: on photographs, yes. But these digits are centred and fill"
-    " the image: a pixel of such a patch is always at the same place of the digit": "B",
-    "patch-size-is-a-constant: 16 pixels are more than the whole image. How many"
-    " tokens can then attend to each other?": "D",
+    " the image, so every patch always shows the same part of a digit": "B",
+    "patch-size-is-a-constant: a patch of 16 pixels is larger than the whole image. How"
+    " many tokens can then attend to each other?": "D",
 }
 
 # 7.3 Four runs with a fault
@@ -322,18 +324,21 @@ FAULTS = {"A": "eval", "B": "rate", "C": "positions", "D": "warm-up"}
 
 
 def named(answer: Any) -> dict[str, str]:
-    """The fault of each run; anything else than the four words is refused."""
+    """The fault of each run; only the four words are accepted."""
     said = by_letter(answer, "ABCD")
     got = {letter: str(fault).strip().lower() for letter, fault in said.items()}
     got |= {letter: "warm-up" for letter in got if got[letter] in ("warmup", "warm up")}
     expect(
         "overfitting" not in got.values(),
-        "overfitting means: the training loss is low and the test loss is not. Compare"
-        " the training loss first",
+        "overfitting means that the training loss is low and the test loss is not."
+        " Compare the training losses first",
         "all-is-overfitting",
     )
     unknown = set(got.values()) - set(FAULTS.values())
-    expect(not unknown, f"choose among {', '.join(FAULTS.values())}; got {unknown}")
+    expect(
+        not unknown,
+        f"choose among {', '.join(FAULTS.values())}; got {', '.join(unknown)}",
+    )
     return got
 
 
@@ -348,30 +353,32 @@ four_runs = exercise(
     },
 )
 four_runs.mistakes |= {
-    "all-is-overfitting: overfitting means: the training loss is low and the test loss"
-    " is not. Compare the training loss first": dict.fromkeys(FAULTS, "overfitting"),
-    "wild-rate-not-seen: B jumps about above a blind guess for half of its run and"
-    " ends above 1: what sends the weights so far with every step?": (
+    "all-is-overfitting: overfitting means that the training loss is low and the test"
+    " loss is not. Compare the training losses first": dict.fromkeys(
+        FAULTS, "overfitting"
+    ),
+    "wild-rate-not-seen: B jumps about above a blind guess for almost half of its run"
+    " and ends above 1. What throws the weights so far in every step?": (
         FAULTS | {"B": "warm-up"}
     ),
-    "missing-positions-not-seen: C learns steadily, but stays far from the others on"
-    " training *and* test images: what can it not tell apart?": FAULTS | {"C": "rate"},
-    "forgotten-eval-not-seen: A learns as the panel *dropout* does, but its test loss"
-    " is not below its training loss: what was still switched on?": (
+    "missing-positions-not-seen: C learns steadily, but ends far above the healthy run"
+    " on training *and* test images. What can it not tell apart?": FAULTS
+    | {"C": "rate"},
+    "forgotten-eval-not-seen: A learns like the panel *dropout*, but its test loss"
+    " does not end below its training loss. What was still on during the test?": (
         FAULTS | {"A": "positions"}
     ),
-    "missing-warm-up-not-seen: D starts far above a blind guess and recovers: what"
-    " would have kept its first steps small?": FAULTS | {"D": "rate"},
+    "missing-warm-up-not-seen: D starts above a blind guess and recovers. What would"
+    " have kept its first steps small?": FAULTS | {"D": "rate"},
 }
 
 # 7.4 Why a convolutional net
 
 why_a_cnn = choose("7.4", "B")
 why_a_cnn.mistakes |= {
-    "model-too-small: the clinic knows too small models by their training loss; this"
-    " one learns its training images to the last": "A",
+    "model-too-small: a model that is too small has a high training loss (7.10); this"
+    " one learns nearly all its training images": "A",
     "mixing-loses-pixels: every pixel is in some token, and a weighted sum with"
     " learned weights can keep what it needs": "C",
-    "optimizer-made-the-difference: both were trained by the same fit, with the same"
-    " AdamW": "D",
+    "optimizer-made-the-difference: the same fit trained both, with equal AdamW": "D",
 }

@@ -148,10 +148,8 @@ every_map.mistakes |= {
     " block: run each block to get the tokens of the next": walk(
         step=lambda block, x: x
     ),
-    "sum-left-out: from the second block on the maps are off: a block adds what"
-    " attention found to its input": walk(
-        step=lambda block, x: block.attn(block.norm1(x))
-    ),
+    "sum-left-out: from the second block on the maps are off: a block adds to its input"
+    " what attention found": walk(step=lambda block, x: block.attn(block.norm1(x))),
     "mlp-skipped: from the second block on the maps are off: attention is one half of a"
     " block. What does the other half add?": walk(
         step=lambda block, x: x + block.attn(block.norm1(x))
@@ -274,10 +272,10 @@ how_far = exercise(
     right=mean_attention_distance,
     trial={
         "even attention on 14 x 14 patches of 16 pixels gives 116.5, got {first:.1f}:"
-        " leave out the row and the column of the class token, weigh each distance by"
+        " leave out the row and the column of the class token, weight each distance by"
         " the attention, then take the mean over the patches": even,
         "two prefix tokens, a grid of 2 rows and 3 columns, patches 4 high and 7 wide:"
-        " expected {expected:.2f} for head 0, got {first:.2f}. Does every row sum to 1,"
+        " for head 0 expected {expected:.2f}, got {first:.2f}. Does every row sum to 1,"
         " and do heights go with rows?": oblong,
         "square-taken-for-granted": lambda f: f(maps(1, 2, 3, 8, 8), 4),
     },
@@ -320,12 +318,12 @@ how_far.mistakes |= {
     " exist": lambda *args: mean_attention_distance(*args).mean(dim=1),
     "grid-steps-not-pixels: {first:.2f} counts steps on the grid: how many pixels is"
     " one step?": lambda maps, patch_size: mean_attention_distance(maps, 1),
-    "class-token-keeps-a-share: {first:.1f} is a little too near: the class token took"
+    "class-token-keeps-a-share: {first:.1f} is a little too small: the class token took"
     " a share of each row. Make the rows sum to 1 again": lambda *args: (
         mean_attention_distance(*args) * 196 / 197
     ),
-    "itself-left-out: {first:.1f} is a little too far: a patch may look at itself, too,"
-    " at a distance of 0 pixels": on(
+    "itself-left-out: {first:.1f} is a little too large: a patch may look at itself,"
+    " too, at a distance of 0 pixels": on(
         distance, lambda weights: weights * (1 - torch.eye(weights.shape[-1]))
     ),
     "streets-not-straight-line: {first:.1f} is the distance along the streets, rows"
@@ -370,7 +368,7 @@ claims = exercise(
         lambda answer: [type(said) for said in by_letter(answer, "ABCDEF").values()],
         *map(claim, CLAIMS),
     ],
-    otherwise=f"say True or False to each of {', '.join(CLAIMS)}, got {{answer}}",
+    otherwise=f"answer True or False for each of {', '.join(CLAIMS)}, got {{answer}}",
 )
 
 

@@ -54,8 +54,8 @@ diagram.mistakes |= {
     "heads-crossed: each head reads its own token: follow the arrow from A": swapped(
         "C", "D"
     ),
-    "teacher-for-the-class-token: then the class token learns from the teacher: which"
-    " of the two losses did a ViT already have? For which one is there a new"
+    "teacher-for-the-class-token: in your diagram the teacher trains the class token:"
+    " which of the two losses did a ViT already have? For which one is there a new"
     " token?": swapped("E", "F"),
 }
 
@@ -98,11 +98,13 @@ soft = exercise(
     trial={
         "return one number, a tensor (), got {got}": what_returns,
         "equal logits must cost 0, got {got:.3f}": lambda f: f(TEACHER, TEACHER, 1.0),
-        "at tau=1 the definition gives {right:.3f}, you {got:.3f}": (
+        "at tau=1 the definition gives {right:.3f}, yours {got:.3f}": (
             lambda f: f(*DOUBTS, 1.0)
         ),
-        "right for 6 images of 4 classes, but not for 1 of 2: expected {right:.3f}, got"
-        " {got:.3f}: which number is fixed?": lambda f: f(*doubts(1, 2), 1.0).item(),
+        "right for 6 images of 4 classes, but not for 1 of 2 classes: expected"
+        " {right:.3f}, got {got:.3f}: which number is fixed?": (
+            lambda f: f(*doubts(1, 2), 1.0).item()
+        ),
         "probability-rounded-to-zero": lambda f: f(SURE, -SURE, 1.0),
         "graph-cut-off": lambda f: f(*DOUBTS, 1.0).requires_grad,
         "at tau=3 expected {right:.3f}, got {got:.3f}": lambda f: f(*DOUBTS, 3.0),
@@ -153,9 +155,8 @@ soft.mistakes |= {
         )
     ),
     "cross-entropy-for-divergence: {got:.2f} for equal logits, which is the entropy of"
-    " the teacher: a cross-entropy, where a divergence is 0": lambda s, t, tau=3.0: (
-        F.cross_entropy(s, t.softmax(dim=-1))
-    ),
+    " the teacher. A divergence would be 0 here: did you compute a"
+    " cross-entropy?": lambda s, t, tau=3.0: F.cross_entropy(s, t.softmax(dim=-1)),
     "probabilities-for-logarithms: {got:.2f} for equal logits, but a divergence is"
     " never negative: the first argument of F.kl_div must be"
     " log-probabilities": answers(*map(of_probabilities, (6, 24, 1))),
@@ -197,8 +198,8 @@ soft.mistakes |= {
     " temperature divide?": answers(
         *[loss(lambda tau, n=n: (1, 1, tau**n)) for n in range(3)]
     ),
-    "one-side-not-divided: both are divided by the same tau, student and"
-    " teacher": answers(
+    "one-side-not-divided: only one of the two tables was divided by tau: student and"
+    " teacher need the same temperature": answers(
         *[loss(lambda tau, n=n: (1, tau, tau**n)) for n in range(3)],
         *[loss(lambda tau, n=n: (tau, 1, tau**n)) for n in range(3)],
     ),

@@ -15,19 +15,19 @@ from .judge import answers, choose, draw, exercise
 
 not_strict = choose("11.1", "D")
 not_strict.mistakes |= {
-    "silence-taken-for-success: no error, true. But a layer takes weights by their"
-    " name: look for the first name of the file in the model": "A",
-    "weights-matched-by-order: a state dict is a dictionary: what is looked up in it,"
-    " a place or a name?": "B",
+    "silence-taken-for-success: it is true that there is no error. But a layer finds"
+    " its weights by their name: look for the first name of the file in the model": "A",
+    "weights-matched-by-order: a state dict is a dictionary. Is a tensor found in it by"
+    " its place or by its name?": "B",
     "some-keys-always-fit: which ones? Put both lists of names side by side and look"
-    " for one that is in both": "C",
+    " for a name that is in both": "C",
 }
 
 # 11.2 Three layers in one
 
 
 def parts(d: int = 4, last: int = 10, bias: bool = True) -> dict[str, Tensor]:
-    """Two blocks with queries, keys and values apart, and what else a model has."""
+    """Two blocks with separate queries, keys and values, and other parts of a model."""
     state = {"cls_token": draw(1, 1, d)}
     for block in ("blocks.1.", f"blocks.{last}."):
         state[f"{block}norm1.weight"] = draw(d, seed=len(state))
@@ -45,7 +45,7 @@ def fused(answer) -> Any:
 
 
 def keys_lost(answer) -> set[str]:
-    """The keys that an answer takes away from the dictionary it is given."""
+    """The keys that an answer removes from the dictionary that it is given."""
     state = parts()
     answer(state)
     return parts().keys() - state.keys()
@@ -56,7 +56,7 @@ def keys_with(text: str):
 
 
 def whole(answer) -> dict[str, Any]:
-    """The shapes of what comes back for a file with one layer already, or an error."""
+    """The shapes that are returned if qkv is one layer already, or an error."""
     layers = {"blocks.0.attn.qkv.weight": torch.ones(12, 4)}
     layers |= {"norm.bias": torch.ones(4), "blocks.0.attn.q_norm.bias": torch.ones(2)}
     try:
@@ -123,7 +123,7 @@ layer = exercise(
         "blocks.1.attn.qkv.weight does not hold the numbers of its q, k and v": (
             lambda f: fused(f)["blocks.1.attn.qkv.weight"]
         ),
-        "a key has another value than before": fused,
+        "a key has a different value than before": fused,
         "fused-again": whole,
     },
     also={
@@ -142,41 +142,43 @@ layer = exercise(
         ),
         "lacking": lambda got, right: str(right).split("there is no ")[1],
     },
-    otherwise="{lost} is missing, or a key holds other numbers than expected",
+    otherwise="{lost} is missing, or a key does not hold the expected numbers",
 )
 layer.mistakes |= {
-    "callers-dict-emptied: the dictionary that came in has lost keys: make a new one"
-    " and leave the caller's as it is": emptied,
-    "file-order-kept: the three are in the order of this dictionary, values first:"
-    " whose order counts, the file's or the layer's?": joined("vqk"),
-    "another-order: all numbers are there, in another order: lesson 4 takes the first"
-    " third for the queries, the second for the keys": answers(
+    "callers-dict-emptied: the dictionary that your function was given has lost keys:"
+    " make a new one and do not change the caller's": emptied,
+    "file-order-kept: the parts are joined in the order of this dictionary, values"
+    " first. Whose order counts, the file's or the layer's?": joined("vqk"),
+    "another-order: all numbers are there, but in a different order. Lesson 4 reads the"
+    " first third as the queries and the second third as the keys": answers(
         *(joined(order) for order in ("kqv", "qvk", "vkq", "kvq"))
     ),
-    "joined-side-by-side: three matrices of 4 x 4 became (4, 12): each output of the"
+    "joined-side-by-side: three matrices of 4 x 4 became (4, 12). Each output of a"
     " layer is a row of its matrix, and the fused layer has three times the outputs": (
         joined(join=lambda three: torch.cat(three, dim=-1))
     ),
-    "rows-interleaved: rows of q, k and v take turns: then the first third, which"
+    "rows-interleaved: the rows of q, k and v alternate, so the first third, which"
     " lesson 4 reads as the queries, holds a bit of all three": (
         joined(join=lambda three: torch.stack(three, dim=1).flatten(0, 1))
     ),
-    "parts-left-beside: {keys} came back beside the fused layer: strict loading will"
-    " call them unexpected": lambda state: state | fuse_qkv(state),
-    "first-block-only: of the blocks 1 and 10, qkv came out as {keys}: a model has"
-    " many blocks, of any number": (
+    "parts-left-beside: you returned {keys} beside the fused layer: strict loading"
+    " will call them unexpected": lambda state: state | fuse_qkv(state),
+    "first-block-only: the file has the blocks 1 and 10, and the fused keys are"
+    " {keys}. A model has many blocks, with any numbers": (
         joined(torn=r"(blocks\.1\.attn\.)[qkv]\.(weight|bias)", kept=lambda *_: True)
     ),
-    "biases-left-out: the matrices are fused, the biases are not: they are keys of the"
-    " same layer": joined(torn=r"(.*\.attn\.)[qkv]\.(weight)", kept=lambda *_: True),
-    "other-keys-lost: {lost} got lost: what is not attention belongs to"
-    " the model, too": joined(kept=lambda key, state: "attn" in key),
-    "fused-again: a file in which qkv is one layer already should come back as it is,"
-    " this came back: {got}; does your rule for q take qkv for a q?": (
+    "biases-left-out: the matrices are fused, but the biases are not. They belong to"
+    " the same layer": joined(
+        torn=r"(.*\.attn\.)[qkv]\.(weight)", kept=lambda *_: True
+    ),
+    "other-keys-lost: {lost} got lost: the tensors outside attention"
+    " belong to the model, too": joined(kept=lambda key, state: "attn" in key),
+    "fused-again: if qkv is one layer already, the file should be returned as it is,"
+    " but you returned {got}. Does your rule for q mistake qkv for a q?": (
         joined(torn=r"(.*\.attn\.)[qkv].*\.(weight|bias)")
     ),
-    "two-parts-accepted: the file has no {lacking} and nothing was raised: what can be"
-    " fused without it?": answers(
+    "two-parts-accepted: the file has no {lacking}, and no error was raised. What can"
+    " be fused without it?": answers(
         joined(lenient=True),
         seen=lambda got, right: isinstance(right, ValueError) and hasattr(got, "keys"),
     ),
@@ -221,7 +223,7 @@ def larger(prefix: int, *old: int, new: tuple[int, int] = (6, 10)):
 
 
 def count(prefix: int, *old: int):
-    """How many rows came back, or that there was an error."""
+    """How many rows an answer returns, or that there was an error."""
 
     def run(answer) -> Any:
         try:
@@ -238,64 +240,66 @@ grid = exercise(
     "11.3",
     right=stretched,
     trial={
-        "a table of 17 rows, 4 x 4 places and 1 row before them: {got} rows came back,"
-        " 1 + 60 were asked for": lambda f: larger(1, 4, 4)(f).shape[1],
-        "a table of 16 rows, 4 x 4 places and no row before them: {got} rows came back,"
-        " 60 were asked for": count(0, 4, 4),
-        "a table of 16 rows, 5 x 3 places and 1 row before them: {got} rows came back,"
-        " 1 + 60 were asked for": count(1, 5, 3),
-        "a table of 18 rows, 4 x 4 places and 2 rows before them: {got} rows came back,"
-        " 2 + 60 were asked for": count(2, 4, 4),
+        "a table of 17 rows, 4 x 4 places and 1 row before them: you returned {got}"
+        " rows, expected 1 + 60": lambda f: larger(1, 4, 4)(f).shape[1],
+        "a table of 16 rows, 4 x 4 places and no row before them: you returned {got}"
+        " rows, expected 60": count(0, 4, 4),
+        "a table of 16 rows, 5 x 3 places and 1 row before them: you returned {got}"
+        " rows, expected 1 + 60": count(1, 5, 3),
+        "a table of 18 rows, 4 x 4 places and 2 rows before them: you returned {got}"
+        " rows, expected 2 + 60": count(2, 4, 4),
         "other-interpolation": larger(1, 4, 4),
         "rows-and-columns-exchanged": larger(1, 5, 3),
-        "2 + 60 rows came back, but not the right ones": larger(2, 4, 4),
+        "you returned 2 + 60 rows, but not the right ones": larger(2, 4, 4),
     },
     also={"a grid of 11 x 5 that becomes 15 x 9": larger(1, 11, 5, new=(15, 9))},
     rtol=1e-5,
     atol=1e-5,
 )
 grid.mistakes |= {
-    "prefix-rows-taken-last: the rows kept aside are the last ones of the table: class"
-    " and distillation token come first": lambda t, old, new: stretched(
+    "prefix-rows-taken-last: you set the last rows of the table aside, but class and"
+    " distillation token come first": lambda t, old, new: stretched(
         t.roll(t.shape[1] - old[0] * old[1], dims=1), old, new
     ),
     "prefix-rows-dropped: a table of 17 rows, 4 x 4 places and 1 row before them:"
-    " {got} rows came back, and 60 are the new grid alone. The others have a position,"
-    " too": lambda t, old, new: stretched(t, old, new)[:, -60:],
+    " you returned {got} rows, and 60 are the new grid alone. The tokens before it have"
+    " positions, too": lambda t, old, new: stretched(t, old, new)[:, -60:],
     "one-prefix-row-always: a table of 16 rows, 4 x 4 places and no row before them:"
-    " {got} rows came back, 60 were asked for. How many rows does the old grid leave"
+    " you returned {got} rows, expected 60. How many rows does the old grid leave"
     " over?": lambda t, old, new: stretched(t, old, new, prefix=1),
     "prefix-guessed-from-square: a table of 16 rows, 5 x 3 places and 1 row before"
-    " them: {got} rows came back. 16 is a square number, and no class token follows"
-    " from that; who knows the old grid?": guessed,
+    " them: you returned {got} rows. 16 is a square number, but that does not tell"
+    " whether there is a class token. What tells you more about the old grid?": guessed,
     "only-one-prefix-row-kept: a table of 18 rows, 4 x 4 places and 2 rows before"
-    " them: {got} rows came back, 2 + 60 were asked for. DeiT has a"
-    " distillation token": lambda t, old, new: stretched(t, old, new)[:, -61:],
-    "prefix-rows-moved-last: the rows that are no places come last now, and the model"
+    " them: you returned {got} rows, expected 2 + 60. DeiT has a distillation"
+    " token": lambda t, old, new: stretched(t, old, new)[:, -61:],
+    "prefix-rows-moved-last: the prefix rows come last in your table, but the model"
     " adds the first row to its class token": (
         lambda t, old, new: stretched(t, old, new, last=True)
     ),
-    "new-grid-exchanged: the 60 places are laid out as 10 rows of 6, and 6 rows of 10"
-    " were asked for": lambda position, old, new: stretched(position, old, new[::-1]),
+    "new-grid-exchanged: the 60 places are laid out as 10 rows of 6, but the new grid"
+    " has 6 rows of 10": lambda position, old, new: stretched(position, old, new[::-1]),
     "rows-and-columns-exchanged: a grid of 5 rows and 3 columns was read as 3 rows and"
-    " 5 columns: its patches come in reading order": (
+    " 5 columns. Its patches come in reading order": (
         lambda position, old, new: stretched(position, old[::-1], new)
     ),
-    "reshape-into-pictures: the numbers of one place are side by side in the table; a"
-    " reshape to pictures cuts across them. Lesson 2 had a word that moves axes by"
-    " name": answers(reshaped, lambda t, old, new: reshaped(t, old, new, back=True)),
-    "stretched-with-antialias: bicubic with antialias=True, like the policy timm; the"
-    " stretching in the question has none, like the policy deit": lambda *three: (
-        stretched(*three, antialias=True)
+    "reshape-into-pictures: the numbers of one place are side by side in the table,"
+    " and a reshape to pictures cuts across them. Lesson 1 introduced a function that"
+    " moves axes by name": answers(
+        reshaped, lambda t, old, new: reshaped(t, old, new, back=True)
     ),
-    "scaled-by-a-factor: 11 x 5 places should become 15 x 9, shape {right}, and"
+    "stretched-with-antialias: this is bicubic with antialias=True, like the policy"
+    " timm. The function in the question has no antialias, like the policy deit": (
+        lambda *three: stretched(*three, antialias=True)
+    ),
+    "scaled-by-a-factor: 11 x 5 places should become 15 x 9, shape {right}, but"
     " became {got}: a factor is rounded, a size is not": lambda t, old, new: stretched(
         *(t, old, new),
         size=None,
         scale_factor=[n / o for n, o in zip(new, old, strict=True)],
     ),
-    "other-interpolation: 1 + 60 rows came back, but not the numbers of the bicubic"
-    " stretching in the question": lambda t, old, new: stretched(
+    "other-interpolation: you returned 1 + 60 rows, but not the numbers of the bicubic"
+    " interpolation in the question": lambda t, old, new: stretched(
         t, old, new, mode="bilinear"
     ),
 }
@@ -304,11 +308,11 @@ grid.mistakes |= {
 
 four_points = choose("11.4", "B")
 four_points.mistakes |= {
-    "small-loss-from-a-random-head: a thousand classes, and a head that knows none of"
-    " them: how many would it name rightly?": "A",
-    "small-loss-from-exchanged-layers: section 11.3 tried that: how much was left?": (
+    "small-loss-from-a-random-head: there are a thousand classes, and such a head"
+    " knows none of them. How many pictures would it name correctly?": "A",
+    "small-loss-from-exchanged-layers: section 11.3 tried that. How much was left?": (
         "C"
     ),
-    "small-loss-from-unscaled-images: look at the last column of the figure: does that"
-    " cost four points?": "D",
+    "small-loss-from-unscaled-images: look at the last column of the figure: does this"
+    " slip cost four points?": "D",
 }

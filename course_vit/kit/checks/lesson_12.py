@@ -1,4 +1,4 @@
-"""Checks of lesson 12, the bug clinic: an answer is a pair, fault and mended code."""
+"""Checks of lesson 12, the bug clinic: an answer is a pair, a fault and fixed code."""
 
 from collections.abc import Callable, Mapping
 from math import isqrt
@@ -19,65 +19,66 @@ from .judge import Mistake, answers, draw, exercise, expect, itself, same
 
 WORDS = "axis order role scale missing count mode gradient leak healthy"
 FAULTS = WORDS.split()
-# For each patient the faults that fit, and what is said of any other.
+# For each patient the faults that fit, and the hint for any other.
 SYMPTOMS = {
     ("12.1", "order"): "every pixel of the photograph is still there with its value."
-    " What has changed about it?",
-    ("12.2", "order"): "the weights are the right ones and so are the pixels. But which"
-    " pixel meets which weight?",
-    ("12.3", "count", "role"): "sine squared plus cosine squared is 1, so a pair of"
-    " columns cannot make rows uneven. What does `i` run over here, and what over in"
-    " the paper?",
+    " What about it has changed?",
+    ("12.2", "order"): "the weights are right and so are the pixels. But which pixel"
+    " meets which weight?",
+    ("12.3", "count", "role"): "sine squared plus cosine squared is 1, so two columns"
+    " with one angle cannot make rows uneven. What does `i` count here, and what does"
+    " it count in the paper of the Transformer?",
     ("12.4", "scale"): "tokens and positions are added; nothing is lost, moved or cut"
-    " off. How large is each of the two?",
+    " off. How large are the tokens, and how large are the positions?",
     ("12.5", "missing", "role"): "at the usual size the sum is exactly twice the"
     " tokens. What was added, and what was not?",
-    ("12.6", "count", "scale"): "at one side in a hundred a row is not there. Which"
-    " number is not exact?",
-    ("12.7", "axis"): "the sums are not a little off: they are 197 / 12 on average, and"
-    " one head gives all weights 1. Among whom is a whole divided?",
+    ("12.6", "count", "scale"): "from a 14 x 14 grid, one side in a hundred lacks a"
+    " row. Which number is not exact?",
+    ("12.7", "axis"): "the sums are 197 / 12 on average, and with one head all weights"
+    " are 1. Over which axis does the code share out a weight of 1?",
     ("12.8", "missing", "role", "gradient"): "the last third of the matrix has no"
     " gradient. Is what it makes ever used?",
-    ("12.9", "missing"): "with the mask and without it the weights are the same. What"
-    " has become of the step that should use it?",
+    ("12.9", "missing"): "the weights are the same with the mask and without it. What"
+    " became of the step that should use the mask?",
     ("12.10", "role"): "there is a mask, and it works: the padding is heard and the"
-    " rest is not. What does its True say to the one side, and what to the other?",
-    ("12.11", "axis"): "a token hears a quarter of its picture with four heads, half"
-    " with two. What was cut into four, and what should have been?",
-    ("12.12", "order"): "each of the 36 outputs arrives exactly once, and unchanged. So"
-    " what is wrong about where it arrives?",
-    ("12.13", "leak", "axis"): "token 0 hears the first token of *another* image, and"
-    " no other token of its own. Who is heard, and who should be?",
-    ("12.14", "gradient"): "what comes out is right, for every input. What is wrong"
-    " with the way back?",
-    ("12.15", "missing"): "norm, attention and MLP do what they should. With every step"
-    " silent the encoder returns zeros: which part of the equation is nowhere?",
-    ("12.16", "axis"): "one token changes and 196 move, in one image. Over what does"
-    " this norm take its mean?",
-    ("12.17", "role", "scale"): "0.1 was kept where 0.9 was asked for, and in eval the"
-    " mean is 0.9. One number has the other's meaning, and one factor stands where it"
-    " should not",
-    ("12.18", "scale"): "all is well until nobody survives: then something is divided"
-    " that should not be. What is divided by what?",
-    ("12.19", "missing"): "the answers are nearly all the same, only the scores are"
-    " three times as large: the head has met a sum that nobody brought back. Which step"
-    " should have?",
-    ("12.20", "healthy"): "`repeat` and `expand` both print True: the gradient of the"
-    " token is the sum over its copies. What, then, is wrong with it?",
-    ("12.21", "mode"): "`eval()` was called, and two answers to one digit differ. Who"
-    " did not hear of it?",
-    ("12.22", "mode", "gradient"): "the weights moved, and dropout was silent. Which of"
-    " the two does the switch that was used belong to?",
-    ("12.23", "role", "missing"): "every student has a loss of 0, also one that answers"
-    " at random. Who is compared with whom?",
-    ("12.24", "gradient", "missing"): "the student moves, token and head stay as they"
-    " were drawn, whatever the loss says. Who would have to move them?",
-    ("12.25", "count"): "three sizes of four are right, and each fourth has one window"
-    " too few. Which sizes are these?",
-    ("12.26", "role", "order"): "no number is lost and none is made wrongly. Each part"
-    " gets a name: whose?",
-    ("12.27", "scale", "missing"): "every pixel is in its place, and comes back twice"
-    " as bright or more. What has to be done about that, pixel by pixel?",
+    " rest is not. What does True mean to the caller, and what does it mean to torch?",
+    ("12.11", "axis"): "with four heads a token hears a quarter of its image, with two"
+    " heads half of it. What was cut into four, and what should have been cut?",
+    ("12.12", "order"): "each of the 36 outputs arrives exactly once, and unchanged."
+    " Does it arrive in the right place?",
+    ("12.13", "leak", "axis"): "token 0 hears the first token of a *different* image,"
+    " and no other token of its own image. Which tokens should it hear?",
+    ("12.14", "gradient"): "the output is right for every input. What is wrong with the"
+    " backward pass?",
+    ("12.15", "missing"): "norm, attention and MLP do what they should. If every step"
+    " returns zeros, so does the encoder: which part of the equation is not in the"
+    " code?",
+    ("12.16", "axis"): "one token changes and 196 move, in one image. Over which"
+    " numbers does this norm take its mean?",
+    ("12.17", "role", "scale"): "0.1 was kept where 0.9 was asked for, and the mean in"
+    " eval is 0.9. One number is read with the opposite meaning, and one factor is"
+    " where it should not be. Which word fits one of the two?",
+    ("12.18", "scale"): "all is well as long as something survives; otherwise the code"
+    " divides where it should not. What is divided by what?",
+    ("12.19", "missing"): "the answers are the same, and the scores are three times as"
+    " large: the head receives a sum that was never normalised. Which step should do"
+    " that?",
+    ("12.20", "healthy"): "with `repeat` and with `expand` the gradient of the token is"
+    " the sum over its copies, with an error of 0. What, then, is wrong with it?",
+    ("12.21", "mode"): "`eval()` was called, and two answers to one digit differ. Which"
+    " step does not know of the call?",
+    ("12.22", "mode", "gradient"): "the weights moved, and dropout dropped nothing."
+    " Which of the two does the switch in this code control?",
+    ("12.23", "role", "missing"): "every student has a loss of 0, even one that answers"
+    " at random. Which two answers does the code compare?",
+    ("12.24", "gradient", "missing"): "the student moves; token and head keep their"
+    " first values, whatever the loss is. What would have to move them?",
+    ("12.25", "count"): "three of four sides are right, and every fourth has one window"
+    " too few. Which sides are these?",
+    ("12.26", "role", "order"): "no number is lost and none is computed wrongly. Each"
+    " part gets a name: is it the right one?",
+    ("12.27", "scale", "missing"): "every pixel is in its place, and many are two or"
+    " four times as bright as before. What has to be done about that, pixel by pixel?",
 }
 Run = Callable[[Any], Any]
 
@@ -92,13 +93,13 @@ def patient(
     other: Run | None = None,
     **more: Any,
 ) -> None:
-    """Write down the exercise of a patient, whose answer is a word and mended code.
+    """Register the exercise of a patient, whose answer is a word and fixed code.
 
-    `right` is mended code. `trial` runs code, and `readings` say what is looked at in
-    turn, by default all that comes out, each with what to say if it is wrong. `other`
-    tries code on other inputs, which show a fixed number. `mistakes` is the table of
-    `exercise`, with code for answers; a hint may name `{low}` and `{high}`, the range
-    of what was looked at.
+    `right` is fixed code. `trial` runs code, and `readings` are the parts of its result
+    that are compared in turn (by default the whole result), each under the hint for a
+    wrong one. `other` runs code on other inputs, to find sizes that were written in as
+    numbers. `mistakes` is the table of `exercise`, with code for answers; a hint may
+    name `{low}` and `{high}`, the range of the part that was compared.
     """
     words, symptom = next(
         (words, symptom) for (n, *words), symptom in SYMPTOMS.items() if n == number
@@ -108,7 +109,8 @@ def patient(
         said, _ = answer
         word = str(said).strip().lower()
         expect(
-            word in FAULTS, f"first the fault, one of {', '.join(FAULTS)}; got {said!r}"
+            word in FAULTS,
+            f"the answer starts with a fault, one of {', '.join(FAULTS)}; got {said!r}",
         )
         return word in words
 
@@ -162,17 +164,17 @@ patient(
     other=lambda f: f(draw(1, 2, 6, 9), 3),
     mistakes={
         "channels-before-windows: all 48 numbers of token 0 come from channel 0. Which"
-        " axis has stayed where it was, in front of the windows?": answers(
+        " axis is still in front of the windows?": answers(
             lambda images, p: images.reshape(2, -1, 3 * p**2),
             lambda images, p: cut("c gh gw p", "q")(images, p).reshape(2, -1, 3 * p**2),
         ),
-        "grid-read-by-columns: token 1 is the window *below* token 0: windows come in"
-        " reading order, rows first": cut("gw gh"),
-        "pixels-before-channels: every token is its own window now, but"
-        " inside it the order is not channel, row, column: whose weights"
-        " would fit?": answers(cut(inside="p q c"), cut(inside="q p c")),
+        "grid-read-by-columns: token 1 is the window *below* token 0, but reading order"
+        " goes to the right first": cut("gw gh"),
+        "pixels-before-channels: every token is one window now, but inside it the order"
+        " is not channel, row, column: would the weights of a convolution"
+        " fit?": answers(cut(inside="p q c"), cut(inside="q p c")),
     },
-    shape="the windows are tokens: {right}, got {got}",
+    shape="each window should be a token: expected shape {right}, got {got}",
     otherwise="the tokens are not the windows: draw one of them",
 )
 
@@ -194,12 +196,12 @@ patient(
     trial=lambda f: f(draw(2, 3, 8, 12), draw(5, 3, 4, 4, seed=1), draw(5, seed=2)),
     other=lambda f: f(draw(1, 2, 6, 9), draw(4, 2, 3, 3, seed=1), draw(4, seed=2)),
     mistakes={
-        "pixels-meet-channels-first: off by up to {off:.1f}: a patch is written pixel"
-        " by pixel, a kernel channel by channel": embed("p q c"),
-        "rows-for-columns: off by up to {off:.1f}: the channels are in place, rows and"
-        " columns of the patch are not": embed("c q p"),
-        "bias-left-out: off by the same number in each channel of a token: what does a"
-        " convolution add at the end?": embed(keep=0),
+        "pixels-meet-channels-first: off by up to {off:.1f}: the patch goes pixel by"
+        " pixel, the kernel channel by channel": embed("p q c"),
+        "rows-for-columns: off by up to {off:.1f}: the channels are in the right order,"
+        " but the rows and columns of the patch are exchanged": embed("c q p"),
+        "bias-left-out: every token is off by the same vector: what does a convolution"
+        " add at the end?": embed(keep=0),
     },
     otherwise="off by up to {off:.1f} from the convolution",
 )
@@ -223,16 +225,16 @@ patient(
         "": itself,
     },
     mistakes={
-        f"i-counts-columns: {UNEVEN}: `i` still counts columns. How many clocks has a"
-        " table of 16?": waves(lambda column: 2 * column / 16),
-        f"partners-with-two-angles: {UNEVEN}: sine and cosine of one clock need one and"
+        f"i-counts-columns: {UNEVEN}: `i` still counts columns. How many clocks does"
+        " a table of 16 columns have?": waves(lambda column: 2 * column / 16),
+        f"partners-with-two-angles: {UNEVEN}: the sine and the cosine of one clock need"
         " the same angle": waves(lambda column: column / 16),
         "two-left-out: rows are equally long now, but the slowest clock is far too"
-        " fast: what does the exponent run up to?": (
+        " fast: how large should the exponent become?": (
             waves(lambda column: column // 2 / 16)
         ),
-        "sines-in-front: the same waves in other columns: in the paper's table a sine"
-        " and its cosine stand side by side": (
+        "sines-in-front: the waves are right, their columns are not: in the paper's"
+        " table a sine and its cosine are neighbours": (
             lambda n, d: rearrange(sinusoid_encoding(n, d), "n (i w) -> n (w i)", w=2)
         ),
     },
@@ -259,13 +261,13 @@ patient(
     },
     other=lambda f: torch.zeros_like(f(9, 4)),
     mistakes={
-        "fixed-not-learned: the table is a plain tensor now, or frozen: who would train"
-        " it?": lambda n, d: 0.02 * torch.randn(1, n, d),
+        "fixed-not-learned: the table is a plain tensor or frozen now: would an"
+        " optimizer train it?": lambda n, d: 0.02 * torch.randn(1, n, d),
         f"louder-than-patches: {SPREAD}: still louder than the patches": table(1),
-        f"scaled-by-width: {SPREAD}. A root belongs where 300 products are summed; is"
-        " there such a sum?": table(300**-0.5),
-        f"all-zero-start: {SPREAD}: all rows begin alike, no place differs from"
-        " another": table(0),
+        f"scaled-by-width: {SPREAD}. One divides by the root of 300 where 300 products"
+        " are summed; is there such a sum?": table(300**-0.5),
+        f"all-zero-start: {SPREAD}: all rows are equal at the start, so no place"
+        " differs from the next": table(0),
     },
     rtol=0.1,
 )
@@ -276,7 +278,7 @@ def bicubic(table, side, policy="deit"):
 
 
 def stretched(answer, old, side) -> Tensor:
-    """What an answer makes of a table; all policies of lesson 2 are equally right."""
+    """The table that an answer returns; all policies of lesson 2 are equally right."""
     table = draw(1, old * old, 3)
     got, right = answer(table, side), bicubic(table, side)
     every = "timm", "transformers", "torchvision", "jax"
@@ -308,19 +310,19 @@ patient(
             lambda f: draw(2, 16, 6) + f(draw(2, 16, 6), draw(1, 16, 6, seed=1))
         ),
         "stretch-forgotten": lambda f: f(draw(2, 36, 6), draw(1, 16, 6)).shape[1],
-        "36 tokens get other rows than the stretched table's": placed(6),
+        "the rows for 36 tokens are not those of the stretched table": placed(6),
     },
     other=placed(3),
     mistakes={
         f"tokens-handed-back: {USUAL} what is returned is the first argument: the"
         " tokens themselves": positions(lambda x, table: x),
-        f"tokens-in-the-table: {USUAL} the tokens stand in what is returned, and the"
-        " caller adds them once more": positions(lambda x, table: x + table),
-        f"no-rows-at-all: {USUAL} nothing but zeros is added": (
+        f"tokens-in-the-table: {USUAL} the function adds the tokens to the table, and"
+        " the caller adds them once more": positions(lambda x, table: x + table),
+        f"no-rows-at-all: {USUAL} the function returns zeros": (
             positions(lambda x, table: 0 * table)
         ),
-        "stretch-forgotten: 36 tokens came, and {got} rows were returned: who stretches"
-        " them?": lambda x, table: table,
+        "stretch-forgotten: for 36 tokens the function returned {got} rows: where is"
+        " the table stretched?": lambda x, table: table,
     },
 )
 
@@ -345,21 +347,21 @@ patient(
             for old, n in ((14, 61), (37, 39), (37, 43))
             if f(draw(1, old * old, 3), n).shape[1] < n * n
         ),
-        "no stretch of lesson 2: off by up to {off:.2g} from torch's bicubic": (
+        "no stretch of lesson 2 gives this: up to {off:.2g} from torch's bicubic": (
             lambda f: stretched(f, 14, 61)
         ),
     },
     other=lambda f: stretched(f, 5, 8),
     mistakes={
-        "product-rounded-down: from {got} a row and a column are lost: which number was"
-        " rounded down?": by_factor(),
-        "factor-made-larger: no row is lost, but the values moved by up to {off:.1g}:"
-        " the picture is stretched a little too far and cut off": (
+        "product-rounded-down: stretching {got} loses a row and a column: which number"
+        " was rounded down?": by_factor(),
+        "factor-made-larger: no row is lost, but the values differ by up to {off:.1g}:"
+        " the table is stretched a little too far and cut off": (
             answers(*map(by_factor, (0.1, 0.01, 0.001)))
         ),
-        "grid-scrambled: the number of rows is right, the values are off by"
-        " up to {off:.1f}: is a row of the table still one place of the"
-        " grid?": lambda x, n: bicubic(x.reshape(1, 3, -1).mT, n).mT.reshape(1, -1, 3),
+        "grid-scrambled: the number of rows is right, but the values are off"
+        " by up to {off:.1f}: does a row of the table still belong to one"
+        " place?": lambda x, n: bicubic(x.reshape(1, 3, -1).mT, n).mT.reshape(1, -1, 3),
     },
     atol=1e-5,
 )
@@ -377,12 +379,12 @@ patient(
     other=lambda f: f(draw(1, 1, 7, 8), draw(1, 1, 3, 8, seed=1)),
     readings={
         f"{ROWS}: what should a row sum to?": lambda weights: weights.sum(dim=-1),
-        "rows sum to 1, but these are not the scores' weights": itself,
+        "rows sum to 1, but these are not the weights of the scores": itself,
     },
     mistakes={
-        f"softmax-over-heads: {ROWS}; over the heads they sum to 1": shares(1),
-        f"softmax-over-queries: {ROWS}; over the queries they sum to 1": shares(2),
-        f"softmax-over-images: {ROWS}; over the images they sum to 1": shares(0),
+        f"softmax-over-heads: {ROWS}; sums over the heads are 1": shares(1),
+        f"softmax-over-queries: {ROWS}; sums over the queries are 1": shares(2),
+        f"softmax-over-images: {ROWS}; sums over the images are 1": shares(0),
     },
     shape="2 images, 3 heads, 4 queries, 5 keys need weights (2, 3, 4, 5)",
 )
@@ -404,14 +406,14 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), linear(6, 18)),
     other=lambda f: f(draw(1, 3, 4), linear(4, 12)),
     mistakes={
-        "tokens-for-values: the weights are right, and the tokens themselves are mixed:"
-        " who was to be mixed?": attend(3),
-        "keys-for-values: the weights are right, and the keys are mixed: who was to be"
-        " mixed?": attend(1),
-        "queries-for-values: the weights are right, and the queries are mixed: who was"
-        " to be mixed?": attend(0),
+        "tokens-for-values: the weights are right, but they multiply the tokens: what"
+        " should they multiply?": attend(3),
+        "keys-for-values: the weights are right, but they multiply the keys: what"
+        " should they multiply?": attend(1),
+        "queries-for-values: the weights are right, but they multiply the queries: what"
+        " should they multiply?": attend(0),
     },
-    otherwise="not the values, weighted by softmax(q k / sqrt(e))",
+    otherwise="these are not the values, weighted by softmax(q k / sqrt(e))",
 )
 
 
@@ -424,25 +426,25 @@ patient(
     readings={
         "zero-taken-for-forbidden": lambda weights: weights.masked_fill(MASK, 0),
         "masked-too-late": lambda weights: weights.sum(dim=-1),
-        "forbidden keys get nothing, but the others' weights are off": itself,
+        "forbidden keys get nothing, but the weights of the others are off": itself,
     },
     mistakes={
-        "result-thrown-away: the mask changes nothing: where does what `masked_fill`"
-        " gives go?": lambda q, k, mask: attention_weights(q, k),
-        "mask-turned-round: row 0 looks where it may not: is the mask turned round?"
-        " True says *may* look": lambda q, k, mask: attention_weights(q, k, ~mask),
+        "result-thrown-away: the mask changes nothing: what happens to the tensor that"
+        " `masked_fill` returns?": lambda q, k, mask: attention_weights(q, k),
+        "mask-turned-round: row 0 looks where it may not: is the mask inverted? True"
+        " means *may look*": lambda q, k, mask: attention_weights(q, k, ~mask),
         "zero-taken-for-forbidden: a forbidden key still gets a"
         " weight of {high:.2f}: a score of 0 is a score like any"
         " other": lambda q, k, mask: (q @ k.mT / 6**0.5 * mask).softmax(dim=-1),
-        "masked-too-late: a row sums to {low:.2f}: nobody got the weights that the"
-        " forbidden keys lost": lambda q, k, mask: mask * attention_weights(q, k),
+        "masked-too-late: a row sums to {low:.2f}: no other key got the weights that"
+        " the forbidden keys lost": lambda q, k, mask: mask * attention_weights(q, k),
     },
 )
 
 
 @torch.no_grad()
 def of_the_real(answer) -> Tensor:
-    """What two images of 3 and 5 tokens become, without their padding."""
+    """The outputs of two images of 3 and 5 tokens, with zeros for the padding."""
     real = torch.arange(7) < torch.tensor([[3], [5]])
     return answer(torch_heads().eval(), draw(2, 7, 6), real).where(real[..., None], 0)
 
@@ -452,16 +454,16 @@ patient(
     right=lambda layer, x, real: layer(x, x, x, key_padding_mask=~real)[0],
     trial=of_the_real,
     mistakes={
-        "true-means-blocked-here: the padding is heard, the real tokens are not: True"
-        " means *blocked* here": (
+        "true-means-blocked-here: the padding is heard, the real tokens are not: in"
+        " this layer True means *blocked*": (
             lambda layer, x, real: layer(x, x, x, key_padding_mask=real)[0]
         ),
-        "mask-left-out: everybody is heard, the padding as well: no mask has"
-        " arrived": lambda layer, x, real: layer(x, x, x)[0],
-        "padding-set-to-zero: padding of zeros still takes its share of every softmax"
-        " from the others": lambda layer, x, real: layer(*3 * [x * real[..., None]])[0],
+        "mask-left-out: all tokens are heard, the padding as well: the layer"
+        " got no mask": lambda layer, x, real: layer(x, x, x)[0],
+        "padding-set-to-zero: padding of zeros still gets a share of every"
+        " softmax": lambda layer, x, real: layer(*3 * [x * real[..., None]])[0],
     },
-    otherwise="each image's real tokens alone give another result",
+    otherwise="the real tokens of each image alone give a different result",
 )
 
 
@@ -476,7 +478,7 @@ def many_looks(tokens, heads):
 
 
 def shuffled(answer) -> Tensor:
-    """How much the tokens mind being shuffled."""
+    """How far the outputs move, apart from their order, when tokens are shuffled."""
     x, turn = draw(2, 6, 12), torch.arange(6).roll(1)
     return answer(x[:, turn], 3) - answer(x, 3)[:, turn]
 
@@ -487,18 +489,18 @@ patient(
     readings={"heads-by-reshape": shuffled, "": lambda f: f(draw(2, 6, 12), 3)},
     other=lambda f: f(draw(1, 5, 16), 2),
     mistakes={
-        "tokens-divided: tokens 0 and 1 hear each other and nobody else: the tokens are"
-        " still divided among the heads": many_looks("b (h n) d", "b h n d"),
+        "tokens-divided: tokens 0 and 1 hear each other and no other token: the tokens"
+        " are still divided among the heads": many_looks("b (h n) d", "b h n d"),
         "one-head-only: all tokens meet, in one softmax over whole tokens: where are"
         " the heads?": lambda x, h: attention(x, x, x),
-        "heads-by-reshape: shuffled tokens come out otherwise, by up to {off:.2f}:"
-        " parts of one token are taken for tokens": (
+        "heads-by-reshape: shuffling the tokens changes their outputs by up to"
+        " {off:.2f}: parts of one token are taken for tokens": (
             lambda x, h: attention(*3 * [x.reshape(2, h, 6, -1)]).reshape(x.shape)
         ),
-        "heads-interleaved: head 0 takes channels 0, 3, 6, 9: published weights have"
-        " those of a head side by side": many_looks("b n (e h)", "b h n e"),
+        "heads-interleaved: head 0 takes channels 0, 3, 6, 9: in published weights the"
+        " channels of a head are neighbours": many_looks("b n (e h)", "b h n e"),
     },
-    otherwise="tokens stay whole; a loop over the heads gives another sum",
+    otherwise="tokens stay whole, but a loop over the heads gives a different result",
 )
 
 
@@ -515,7 +517,7 @@ patient(
         "q, k and v are each (2, 2, 5, 4) for b=2, h=2, n=5, e=4, got {got}": (
             lambda parts: [tuple(part.shape) for part in parts]
         ),
-        f"{QUERY}; see the others": (
+        f"{QUERY}; look at the others, too": (
             lambda parts: [part[0, :, 0].int().tolist() for part in parts]
         ),
     },
@@ -547,14 +549,14 @@ def mixer(batch_first=True, turn=lambda x: x, cut=lambda x: x):
 
 
 def heard(layer) -> Tensor:
-    """Who hears of a change in token 2 of image 1, of 3 images with 5 tokens."""
+    """The tokens that move when token 2 of image 1 changes; 3 images of 5 tokens."""
     x, change = draw(3, 5, 6), torch.zeros(3, 5, 1)
     change[1, 2] = 1
     return (layer(x + change) - layer(x)).abs().amax(dim=-1) > 1e-9
 
 
 def slope_is_true(layer) -> bool:
-    """Whether the gradient says what a small step of the input does."""
+    """Whether the gradient predicts the effect of a small step of the input."""
     x, step, mixture = (draw(3, 5, 6, seed=seed) for seed in (1, 2, 3))
     change = layer(x + 1e-6 * step) - layer(x - 1e-6 * step)
     believed = 2e-6 * (slope(layer, x) * step).sum()
@@ -571,23 +573,22 @@ patient(
             3,
         ),
         "reshaped-not-turned": lambda layer: heard(layer)[[0, 2]],
-        "no image hears another, but do all tokens of one meet?": heard,
+        "no image hears a different one, but do all tokens of one meet?": heard,
         "gradient-cut-too": slope_is_true,
     },
     mistakes={
-        "images-read-as-tokens: token 2 of image 1 changed, and in every image token 2"
-        " heard of it, and nobody else: the layer still takes the images for the"
+        "images-read-as-tokens: token 2 of image 1 changed, and token 2 of every image"
+        " heard of it, and no other token: the layer still takes the images for the"
         " sequence": mixer(batch_first=False),
-        "reshaped-not-turned: token 2 of image 1 changed, and some tokens of other"
-        " images heard of it, in no order: have the axes been turned, or only"
-        " relabelled?": (
+        "reshaped-not-turned: token 2 of image 1 changed, and scattered tokens of other"
+        " images heard of it: were the axes exchanged, or only given other sizes?": (
             mixer(False, turn=lambda x: x.reshape(x.shape[1], x.shape[0], -1))
         ),
-        "gradient-cut-too: who hears whom is right now. But small steps of the input"
-        " change the output otherwise than the gradient says: is something still"
-        " detached?": mixer(cut=torch.detach),
+        "gradient-cut-too: the right tokens hear each other now. But small steps of the"
+        " input change the output by an amount that the gradient does not give: is a"
+        " part still detached?": mixer(cut=torch.detach),
     },
-    shape="3 images of 5 tokens should come out as they went in",
+    shape="3 images of 5 tokens should keep their shape",
 )
 
 
@@ -612,17 +613,16 @@ patient(
         "the output was right, and has changed": (
             lambda f: f(torch_heads(), draw(2, 5, 6))
         ),
-        "the layer was in training mode, and is in eval mode now": mode_after,
+        "the layer was in training mode before, and is in eval mode now": mode_after,
         SLOPE: lambda f: slope(lambda x: f(torch_heads(), x), draw(2, 5, 6)),
     },
     mistakes={
-        "all-doors-shut: no gradient reaches the input at all: everything below this"
-        " layer would stand still": detach("qkv"),
-        f"two-doors-shut: {SLOPE}: `x` is query, key and value, and the gradient comes"
-        " back through one of the three": answers(*map(detach, ("kv", "qk", "qv"))),
-        f"one-door-shut: {SLOPE}: it comes back through two of three doors": answers(
-            *map(detach, "qkv")
-        ),
+        "all-doors-shut: no gradient reaches the input at all: nothing below this layer"
+        " would learn": detach("qkv"),
+        f"two-doors-shut: {SLOPE}: `x` is query, key and value, but the gradient flows"
+        " through only one of the three": answers(*map(detach, ("kv", "qk", "qv"))),
+        f"one-door-shut: {SLOPE}: the gradient flows through only two of three"
+        " doors": answers(*map(detach, "qkv")),
     },
 )
 
@@ -649,18 +649,20 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), STEPS[:2]),
     other=lambda f: f(draw(2, 5, 6), STEPS),
     mistakes={
-        "no-sum-at-all: each step still replaces its input: silent steps would leave"
-        " nothing": encode(lambda x, f, g: g(f(x))),
-        "one-sum-for-two: one sum for both steps: the MLP never sees the tokens, only"
-        " what attention found": encode(lambda x, f, g: x + g(f(x))),
-        "first-sum-left-out: attention replaces its input, the MLP adds: which of the"
-        " two equations has no sum?": encode(lambda x, f, g: f(x) + g(f(x))),
-        "second-sum-left-out: attention adds, the MLP replaces: which of the two"
-        " equations has no sum?": encode(lambda x, f, g: g(x + f(x))),
-        "start-added-again: with silent steps the input comes back doubled: which sum"
-        " begins at the wrong `x`?": encode(lambda x, f, g: x + x + f(x) + g(x + f(x))),
+        "no-sum-at-all: each step still replaces its input. What is left if every step"
+        " returns zeros?": encode(lambda x, f, g: g(f(x))),
+        "one-sum-for-two: there is one sum for both steps, so the MLP never sees the"
+        " tokens, only what attention found": encode(lambda x, f, g: x + g(f(x))),
+        "first-sum-left-out: the MLP adds to its input, attention replaces it: which of"
+        " the two equations has no sum?": encode(lambda x, f, g: f(x) + g(f(x))),
+        "second-sum-left-out: attention adds to its input, the MLP replaces it: which"
+        " of the two equations has no sum?": encode(lambda x, f, g: g(x + f(x))),
+        "start-added-again: if every step returns zeros, the encoder doubles its input:"
+        " which sum starts from the wrong `x`?": encode(
+            lambda x, f, g: x + x + f(x) + g(x + f(x))
+        ),
     },
-    otherwise="not x + look(x) and then the same with think",
+    otherwise="the result is not x + look(x), and then the same with think",
 )
 
 patient(
@@ -668,21 +670,21 @@ patient(
     right=lambda n, d: nn.LayerNorm(d),
     trial=lambda f: f(5, 6)(2 * draw(3, 5, 6).float() + 1),
     readings={
-        "each token should have mean 0, they go up to {high:.2f}": (
+        "the means of the tokens should be 0, and they go up to {high:.2f}": (
             lambda tokens: tokens.mean(dim=-1).abs()
         ),
         "": itself,
     },
     mistakes={
-        "normed-over-the-image: one mean for a whole image: a token still moves when"
-        " another one changes": lambda n, d: nn.LayerNorm([n, d]),
-        "normed-over-the-tokens: a mean for each channel, over the tokens: a"
-        " token still moves when another one changes, and is not centred"
-        " itself": lambda n, d: lambda x: F.layer_norm(x.mT, [n]).mT,
-        "normed-over-the-batch: the mean runs over several images: they would hear each"
-        " other": lambda n, d: nn.BatchNorm1d(n),
-        "spread-of-a-sample: off by up to {off:.2f}: `std` divides by d - 1 unless told"
-        " otherwise, a norm by d": lambda n, d: (
+        "normed-over-the-image: the norm takes one mean for a whole image: a token"
+        " still moves when a different one changes": lambda n, d: nn.LayerNorm([n, d]),
+        "normed-over-the-tokens: the norm takes a mean for each channel, over the"
+        " tokens: a token still moves when a different one changes, and its own mean is"
+        " not 0": lambda n, d: lambda x: F.layer_norm(x.mT, [n]).mT,
+        "normed-over-the-batch: the mean runs over several images: they would affect"
+        " each other": lambda n, d: nn.BatchNorm1d(n),
+        "spread-of-a-sample: off by up to {off:.2f}: `std` divides by d - 1 by default,"
+        " a norm by d": lambda n, d: (
             lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)
         ),
     },
@@ -705,23 +707,23 @@ patient(
     readings={
         "keep_prob=0.8, and {got:.2f} were kept": lambda both: share(both[0]),
         "drops-in-eval": lambda both: share(both[1]),
-        f"{MEANS}: both should be 1, eval as the identity": (
+        f"{MEANS}: both should be 1, and eval should change nothing": (
             lambda both: [x.mean().item() for x in both]
         ),
     },
     mistakes={
         "keep-taken-for-drop: keep_prob=0.8, and {got:.2f} were kept"
-        " in training: what does the function think that its number"
-        " means?": lambda x, keep, on: F.dropout(x, keep),
+        " in training: which probability does torch's function"
+        " expect?": lambda x, keep, on: F.dropout(x, keep),
         "drops-in-eval: in eval {got:.2f} are kept, not all": (
             lambda x, keep, on: F.dropout(x, 1 - keep)
         ),
-        f"shrunk-in-eval: {MEANS}: torch has already made up for the loss, and eval"
-        " does it again": (
+        f"shrunk-in-eval: {MEANS}: torch has already made up for the loss in training,"
+        " and eval does it once more": (
             lambda x, keep, on: F.dropout(x, 1 - keep) if on else keep * x
         ),
-        f"survivors-not-enlarged: {MEANS}: nobody has made up for the dropped"
-        " ones": lambda x, keep, on: F.dropout(x, 1 - keep) * keep if on else x,
+        f"survivors-not-enlarged: {MEANS}: nothing makes up for the dropped"
+        " numbers": lambda x, keep, on: F.dropout(x, 1 - keep) * keep if on else x,
     },
     atol=0.02,
 )
@@ -736,7 +738,7 @@ def alive(x, p):
 
 
 def factors(answer) -> Tensor:
-    """By what the numbers of 400 branches are multiplied."""
+    """The factors by which the numbers of 400 branches are multiplied."""
     return answer(draw(400, 2, 3), 0.25) / draw(400, 2, 3)
 
 
@@ -748,21 +750,21 @@ patient(
         "nan-painted-over": lambda f: slope(lambda x: f(x, 1.0), draw(400, 2, 3)),
         "with drop_prob=0 nothing should be dropped": lambda f: f(draw(3, 4, 5), 0.0),
         "drops-single-numbers": lambda f: factors(f).std(dim=(1, 2)),
-        "survivors: divided by their chance?": lambda f: factors(f).max(),
+        "are survivors divided by their chance?": lambda f: factors(f).max(),
         "drop_prob=0.25, and the share of the survivors is off by {got:.2f}": (
             lambda f: max(abs(share(factors(f)) - 0.75), 0.08)
         ),
     },
     mistakes={
-        "nothing-by-nothing: with drop_prob=1 nan comes out: 0 survivors are divided by"
-        " their chance": lambda x, p: x / (1 - p) * alive(x, p),
-        "nan-painted-over: with drop_prob=1 zeros come out, and the"
-        " gradient is nan: the division by 0 is still there, painted"
-        " over": lambda x, p: (x / (1 - p) * alive(x, p)).nan_to_num(),
-        "survivors-not-divided: survivors of drop_prob=0.25 come back as they were, so"
-        " the mean falls to 0.75": lambda x, p: x * alive(x, p),
-        "drops-single-numbers: parts of a branch are dropped: one draw for each image,"
-        " not for each number": F.dropout,
+        "nothing-by-nothing: drop_prob=1 gives nan: the survivors are divided by their"
+        " chance, and that is 0": lambda x, p: x / (1 - p) * alive(x, p),
+        "nan-painted-over: drop_prob=1 gives zeros, but the gradient"
+        " is nan: the division by 0 is still there, only hidden in the"
+        " output": lambda x, p: (x / (1 - p) * alive(x, p)).nan_to_num(),
+        "survivors-not-divided: with drop_prob=0.25 the survivors are unchanged, so the"
+        " mean falls to 0.75": lambda x, p: x * alive(x, p),
+        "drops-single-numbers: single numbers of a branch are dropped: one draw decides"
+        " for a whole image": F.dropout,
     },
 )
 
@@ -785,16 +787,16 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), *parts(2)),
     other=lambda f: f(draw(2, 5, 6), *parts(3)),
     mistakes={
-        "last-norm-left-out: the head still gets the sum of all blocks as it is: `norm`"
-        " is not used": lambda x, b, n, h: h(b[1](b[0](x))[:, 0]),
-        "normed-before-the-blocks: the norm stands before the blocks: what they add is"
-        " not normed": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
-        "normed-in-every-block: the norm stands behind every block: the sum itself must"
-        " stay untouched until the end": (
+        "last-norm-left-out: the head still receives the sum of all blocks without a"
+        " norm: `norm` is not used": lambda x, b, n, h: h(b[1](b[0](x))[:, 0]),
+        "normed-before-the-blocks: the norm comes before the blocks, so what they add"
+        " is not normalised": lambda x, b, n, h: h(b[1](b[0](n(x)))[:, 0]),
+        "normed-in-every-block: the norm comes after every block: the sum itself must"
+        " stay unchanged until the end": (
             lambda x, b, n, h: h(n(b[1](n(b[0](x))))[:, 0])
         ),
         "another-token-read: the norm is in place, but these are not the scores of the"
-        " class token, which stands first": answers(
+        " class token, which is token 0": answers(
             classify(lambda x: x[:, 1]),
             classify(lambda x: x.mean(dim=1)),
         ),
@@ -820,12 +822,12 @@ patient(
     },
     other=lambda f: f(draw(1, 1, 4), draw(2, 3, 4, seed=1)),
     mistakes={
-        "token-cut-off: now the token does starve: no gradient reaches it at"
+        "token-cut-off: now the token really starves: no gradient reaches it at"
         " all": lambda token, x: prepend(token.detach(), x),
         "gradient-shared-out: the gradient is a third of the sum over its three copies:"
-        " who has divided?": lambda token, x: prepend(token / len(x), x),
-        "token-behind: the class token stands last: index 0 is what the head"
-        " reads": lambda token, x: prepend(token, x).roll(-1, dims=1),
+        " which step divides?": lambda token, x: prepend(token / len(x), x),
+        "token-behind: the class token comes last, but the head reads index"
+        " 0": lambda token, x: prepend(token, x).roll(-1, dims=1),
     },
 )
 
@@ -844,7 +846,7 @@ def passes(answer) -> list[Tensor]:
 
 
 def dropped(answer) -> Tensor:
-    """The share and the size of what is left of ones, to one digit."""
+    """The share of ones that survives, and their new size, to one digit."""
     ones = answer(nn.Identity(), 0.2).train()(torch.ones(5_000, 10))
     return torch.stack([(ones != 0).float().mean(), ones.max()]).round(decimals=1)
 
@@ -861,11 +863,11 @@ patient(
     },
     other=dropped,
     mistakes={
-        "function-not-told: two passes in eval still differ: the dropout has not been"
-        " told the mode": lambda head, drop: nn.Sequential(NotTold(drop), head),
-        "off-for-ever: calm in eval, but in training nothing is dropped"
-        " either": lambda head, drop: nn.Sequential(head),
-        "drops-the-scores: in training whole class scores are 0: drop channels instead,"
+        "function-not-told: two passes in eval still differ: the dropout does not know"
+        " the mode": lambda head, drop: nn.Sequential(NotTold(drop), head),
+        "off-for-ever: two passes in eval agree, but in training nothing is"
+        " dropped either": lambda head, drop: nn.Sequential(head),
+        "drops-the-scores: in training some class scores are 0: drop channels instead,"
         " before the head": lambda head, p: nn.Sequential(head, nn.Dropout(p)),
     },
 )
@@ -893,15 +895,15 @@ patient(
         ),
     },
     mistakes={
-        "eval-taken-for-frozen: all 6 parameters still learn, and move with the next"
-        " step": lambda backbone: backbone.eval(),
+        "eval-taken-for-frozen: all 6 parameters still learn, and the next step will"
+        " move them": lambda backbone: backbone.eval(),
         "inner-layers-forgotten: some are frozen, but {got} still learn": lambda net: (
             net[3].requires_grad_(False) and net
         ),
-        "dropout-frozen-too: the weights rest, and dropout has gone silent with them:"
-        " it was to go on": lambda net: net.eval().requires_grad_(False),
-        "all-of-it-in-training: the weights rest, but a dropout that was in eval mode"
-        " drops now: it was to go on as before": (
+        "dropout-frozen-too: the weights no longer learn, and dropout is off as well:"
+        " it should work as before": lambda net: net.eval().requires_grad_(False),
+        "all-of-it-in-training: the weights no longer learn, but a dropout that was in"
+        " eval mode drops now: each should keep its mode": (
             lambda net: net.train().requires_grad_(False)
         ),
     },
@@ -914,22 +916,24 @@ patient(
     trial=lambda f: f(draw(6, 4).requires_grad_(), 3 * draw(6, 4, seed=1), 2.0),
     other=lambda f: f(draw(5, 3), draw(5, 3, seed=1), 4.0),
     readings={
-        "the definition gives {right:.3f}, you {got:.3f}": itself,
+        "the definition gives {right:.3f}, yours {got:.3f}": itself,
         "the student gets no gradient": lambda loss: loss.requires_grad,
     },
     mistakes={
-        "teacher-meets-itself: still 0 for a stranger: the student is nowhere in"
-        " it": lambda s, t, tau: soft_distillation(t, t, tau),
-        "student-meets-itself: still 0 for a stranger: the teacher is nowhere in"
-        " it": lambda s, t, tau: soft_distillation(s, s, tau),
-        "guess-and-truth-swapped: this is KL(student || teacher): who is the truth"
-        " here, and who is the guess?": lambda s, t, tau: soft_distillation(t, s, tau),
+        "teacher-meets-itself: still 0 for a student with random scores: where is the"
+        " student used?": lambda s, t, tau: soft_distillation(t, t, tau),
+        "student-meets-itself: still 0 for a student with random scores: where is the"
+        " teacher used?": lambda s, t, tau: soft_distillation(s, s, tau),
+        "guess-and-truth-swapped: this is KL(student || teacher): which of the two"
+        " is the target, and which is the guess?": lambda s, t, tau: soft_distillation(
+            t, s, tau
+        ),
     },
 )
 
 
 class Distiller(nn.Module):
-    """What exercise 12.24 asks about, with parts inside parts."""
+    """The distiller of exercise 12.24, with parts inside parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -966,14 +970,12 @@ patient(
     trial=trained,
     readings={
         "teacher-learns-too": lambda names: "teacher" in names[0],
-        "in no optimizer: {got}. Who would move what is left out?": (
-            lambda names: names[1]
-        ),
+        "in no optimizer: {got}. What would move these?": (lambda names: names[1]),
         "a parameter is in the list twice, and would be moved twice": itself,
     },
     mistakes={
-        "teacher-learns-too: the teacher is in the optimizer, and would learn from its"
-        " student": to_train(""),
+        "teacher-learns-too: the teacher is in the optimizer, so it would learn from"
+        " its student": to_train(""),
     },
 )
 
@@ -988,7 +990,7 @@ def windows(side, kernel, stride, padding):
 
 
 def counted(answer) -> tuple[list[int], list[int]]:
-    """The sides that are counted otherwise than by unfold, and all the counts."""
+    """The sides where the count differs from unfold's, and all the counts."""
     counts = [answer(*split) for split in SPLITS]
     pairs = zip(SPLITS, counts, strict=True)
     return sorted({split[0] for split, n in pairs if n != windows(*split)}), counts
@@ -1000,13 +1002,13 @@ patient(
     right=windows,
     trial=counted,
     mistakes={
-        f"rounded-up: {SIDES}: where the division leaves nothing, rounding up adds"
+        f"rounded-up: {SIDES}: where the division leaves no remainder, rounding up adds"
         " nothing": lambda s, k, t, p: -((k - s - 2 * p) // t),
-        f"rounded-up-and-one: {SIDES}: where the division leaves a rest, half a window"
-        " is counted as one": lambda s, k, t, p: 1 - (k - s - 2 * p) // t,
+        f"rounded-up-and-one: {SIDES}: where the division leaves a remainder, part of a"
+        " window is counted as one": lambda s, k, t, p: 1 - (k - s - 2 * p) // t,
         f"first-window-forgotten: {SIDES}, one too few everywhere: the first window"
         " needs no step": lambda s, k, t, p: (s + 2 * p - k) // t,
-        f"padding-on-one-side: {SIDES}: the padding stands on both"
+        f"padding-on-one-side: {SIDES}: the padding is added on both"
         " sides": lambda s, k, t, p: windows(s + p, k, t, 0),
         f"padding-forgotten: {SIDES}: the padding is not counted": (
             lambda s, k, t, p: windows(s, k, t, 0)
@@ -1032,14 +1034,16 @@ patient(
     trial=lambda f: f(draw(2, 5, 6), linear(6, 12), draw(3, 4, seed=1)),
     other=lambda f: f(draw(1, 3, 4), linear(4, 24), draw(5, 8, seed=1)),
     mistakes={
-        "queries-read-first: the first part is still taken for the queries: how is the"
+        "queries-read-first: the first part is still taken for the queries: what is the"
         " matrix called?": perform(0, 1, 2),
         "values-read-first: the first part is mixed, as if it were the values: which"
-        " letter stands last?": answers(perform(1, 2, 0), perform(2, 1, 0)),
+        " letter of the name comes last?": answers(perform(1, 2, 0), perform(2, 1, 0)),
         "values-in-the-middle: the second part is mixed, as if it were the values:"
-        " which letter stands last?": answers(perform(0, 2, 1), perform(2, 0, 1)),
+        " which letter of the name comes last?": answers(
+            perform(0, 2, 1), perform(2, 0, 1)
+        ),
     },
-    otherwise="not the linear attention of these queries, keys and values",
+    otherwise="this is not the linear attention of the queries, keys and values",
     atol=1e-5,
 )
 
@@ -1049,7 +1053,7 @@ def fold(windows, side):
 
 
 def lay_back(divide):
-    """What is made of the sums, and of the number of windows over each pixel."""
+    """Lay back by a function of the sums and of the windows over each pixel."""
     return lambda windows, side: divide(
         fold(windows, side), fold(torch.ones_like(windows), side)
     )
@@ -1060,19 +1064,19 @@ def brightness(answer, channels=3, side=16) -> Tensor:
     return answer(F.unfold(image, 7, stride=4, padding=2).mT, side) / image
 
 
-TIMES = "a pixel comes back {low:.2f} to {high:.2f} times as bright"
+TIMES = "a pixel is {low:.2f} to {high:.2f} times as bright as before"
 patient(
     "12.27",
     right=lay_back(lambda total, times: total / times),
     trial=brightness,
     other=lambda f: brightness(f, channels=1, side=20),
     mistakes={
-        f"overlaps-added: {TIMES}: what several windows bring is still added"
+        f"overlaps-added: {TIMES}: what several windows contain is still added"
         " up": lay_back(lambda total, times: total),
         f"windows-averaged: {TIMES}: 49 is the number of pixels in a window, not of"
         " windows over a pixel": lay_back(lambda total, times: total / 49),
-        f"one-factor-for-all: {TIMES}: the fence is still there. Is the number of"
-        " windows the same for all?": answers(
+        f"one-factor-for-all: {TIMES}: the dark lines are still there. Is the number"
+        " of windows the same for all pixels?": answers(
             lay_back(lambda total, times: total / 4),
             lay_back(lambda total, times: total / times.mean()),
             lay_back(lambda total, times: total / times**2),

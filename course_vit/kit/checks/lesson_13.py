@@ -72,7 +72,7 @@ gap = exercise(
     "13.1",
     right=gap_by(),
     trial={
-        "changed-the-witness": kept,
+        "changed-the-reference": kept,
         "compared-in-training-mode": lambda f: between(0.0)(f) - between(0.0)(f),
         "weights-not-carried-over": between(0.0),
         "one logit of 35 is off by 2: expected a gap of {right:.3f}, got {got:.3f}": (
@@ -94,8 +94,9 @@ gap.mistakes |= {
     " they should be 0 apart: which weights does each of them use?": (
         gap_by(copies=lambda ours, theirs: None)
     ),
-    "compared-in-training-mode: asked twice, your gap of the same two models differs"
-    " by {got:.2f}: something in them is still random": gap_by(training=True),
+    "compared-in-training-mode: called twice with the same two models, your gap returns"
+    " numbers that are {got:.2f} apart: something in the models is still"
+    " random": gap_by(training=True),
     "mean-hides-the-worst: one logit of 35 is off by 2, and your gap is {got:.3f},"
     " far below {right:.3f}: many good logits must not hide a bad one": (
         gap_by(summary=lambda difference: difference.abs().mean())
@@ -110,7 +111,7 @@ gap.mistakes |= {
     "signed-difference: one logit is too low by 2, and your gap is {got:.3f}: a"
     " logit that is too low is as wrong as one that is too"
     " high": gap_by(summary=torch.max),
-    "changed-the-witness: the weights of `theirs` have changed: that model is the"
+    "changed-the-reference: the weights of `theirs` have changed: that model is the"
     " reference, so copy the weights from it": (
         gap_by(copies=lambda ours, theirs: theirs.load_state_dict(ours.state_dict()))
     ),
@@ -122,7 +123,7 @@ HEAD = 192 * 1000 + 1000
 cost = exercise(
     "13.2",
     right=2 * 192 + HEAD,
-    otherwise="{got} is not right: list the parts, one on a line",
+    otherwise="{got} is not right: write down each part that is added, one per line",
 )
 cost.mistakes |= {
     "second-head-forgotten: {got:,} is the token and its row in the position table:"

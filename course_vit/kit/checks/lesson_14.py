@@ -60,11 +60,11 @@ pairs = exercise(
 pairs.mistakes |= {
     "turned-round: the mean lead is {right:.2f}, got {got:.2f}: a lead above zero"
     " means that `ours` is better": by_hand(lambda ours, theirs: theirs - ours),
-    "sign-lost: `ours` is behind here, so its mean lead is {right:.2f}, and got"
+    "sign-lost: `ours` is behind here, so its mean lead is {right:.2f}, got"
     " {got:.2f}": by_hand(lambda ours, theirs: (ours - theirs).abs()),
     "pairs-torn-apart: half of the interval came out as {got:.2f} instead of"
     " {right:.2f}: the spread of each model by itself also holds what is hard about a"
-    " seed's images. What do the two of a seed have in common?": answers(
+    " seed's images. What do the two models of a seed have in common?": answers(
         by_hand(
             half=lambda leads, ours, theirs: (
                 2.776 * (ours.var() + theirs.var()).sqrt() / 5**0.5

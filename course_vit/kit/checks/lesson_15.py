@@ -114,11 +114,11 @@ exam(
     },
     wrong("1.2"),
     {
-        "shape-only: It looks at the shape and never at a number: what would the"
+        "shape-only: Your test looks at the shape and never at a number: what would the"
         " numbers have to be, so that you can tell which pixel came from"
         " where?": patches_have_a_shape,
-        "one-size: All sizes in it are equal, so an exchange of two axes does not show:"
-        " which sizes should differ?": patches_of_a_square,
+        "one-size: All sizes in your test are equal, so an exchange of two axes does"
+        " not show: which sizes should differ?": patches_of_a_square,
         "sum-only: A sum stays the same whatever the order: what tells one order from"
         " another?": patches_have_a_sum,
     },
@@ -160,8 +160,8 @@ exam(
     },
     wrong("2.2", "returned-in-float64", "exponent-in-float32", "angles-in-float32"),
     {
-        "shape-only: It looks at the shape and never at a number: which entries of the"
-        " table can you compute with `math.sin`?": waves_have_a_shape,
+        "shape-only: Your test looks at the shape and never at a number: which entries"
+        " of the table can you compute with `math.sin`?": waves_have_a_shape,
         "one-row: At position 0 every angle is 0, whatever the clock: which rows show"
         " how fast a clock runs?": waves_begin_right,
         "sum-only: In any row sine and cosine of the same angle have squares that sum"
@@ -211,8 +211,8 @@ exam(
     },
     wrong("3.4"),
     {
-        "shape-only: It looks at the shape and never at a number: what is one weight,"
-        " computed with `math.exp`?": weights_have_a_shape,
+        "shape-only: Your test looks at the shape and never at a number: what is one"
+        " weight, computed with `math.exp`?": weights_have_a_shape,
         "one-size: Queries and keys are the same tensor, and there is no mask: what"
         " would an exchange of the two change here?": weights_of_one_sequence,
         "sum-only: Softmax makes rows that sum to 1 from any scores at all: what fixes"
@@ -272,8 +272,8 @@ exam(
         "results-dropped",
     ),
     {
-        "shape-only: It looks at the shape and never at a number: what does head 0"
-        " compute, in plain torch?": layer_has_a_shape,
+        "shape-only: Your test looks at the shape and never at a number: what does head"
+        " 0 compute, in plain torch?": layer_has_a_shape,
         "one-size: With a single head nothing can be mixed up among heads: how many"
         " heads show it?": layer_of_one_head,
         "order-only: Many wrong layers do not care about the order of the tokens"
@@ -332,10 +332,11 @@ exam(
     },
     wrong("5.3", "nonsense-let-through", "exact-share", "three-axes-assumed"),
     {
-        "shape-only: It looks at the shape and never at a number: which images are 0,"
-        " and how many?": drops_to_a_shape,
-        "one-size: One half kept is one half dropped, and it tried one pass in one"
-        " mode: which probability, which passes and which modes tell more?": drops_half,
+        "shape-only: Your test looks at the shape and never at a number: which images"
+        " are 0, and how many?": drops_to_a_shape,
+        "one-size: One half kept is one half dropped, and your test tried one pass in"
+        " one mode: which probability, which passes and which modes tell"
+        " more?": drops_half,
         "mean-only: Many ways to drop keep the mean at 1: what else does stochastic"
         " depth promise?": keeps_the_mean,
     },
@@ -387,8 +388,8 @@ exam(
         "probability-rounded-to-zero",
     ),
     {
-        "shape-only: It looks at the shape and never at the number: what is the loss of"
-        " one image, by the definition?": loss_has_a_shape,
+        "shape-only: Your test looks at the shape and never at the number: what is the"
+        " loss of one image, by the definition?": loss_has_a_shape,
         "one-size: At tau = 1 every power of tau is 1, so a forgotten factor does not"
         " show: at which tau does it?": loss_at_one,
         "zero-only: Many wrong losses are 0 for equal logits, too: for which logits do"

@@ -1,4 +1,4 @@
-"""What holds for every answer: it ends, answers in kind, and leaves its input alone."""
+"""Rules for every answer: it ends, keeps dtype and device, and spares its input."""
 
 import ast
 import ctypes
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 
 class Unsound(Exception):
-    """Something that no exercise asks for; the text says what was observed."""
+    """An answer broke a rule of every exercise; the text says what was observed."""
 
 
 class NoAnswer(BaseException):
-    """The time is over. No `except Exception` of an answer may catch it.
+    """The time is over; an `except Exception` in an answer does not catch this.
 
-    Caught all the same, it is raised once more, in the first line that runs afterwards:
-    that line is no longer inside the `try`.
+    If an answer catches it all the same, it is raised once more in the next line that
+    runs, which is no longer inside the `try`.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ def once_more(*_: Any) -> Any:
 
 
 def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
-    """Judge an answer, but not longer than this, wherever it runs Python.
+    """Judge an answer, but stop its Python code after this time.
 
     Raises:
         NoAnswer: If the time is over.
@@ -73,9 +73,9 @@ def in_time(seconds: float, judge: Callable[[Any], None], answer: Any) -> None:
 
 
 def tidy(answer: Any) -> Any:
-    """Words and code in any order and container as a tuple, words first.
+    """Put words and code, in any order and container, into a tuple, words first.
 
-    An answer without code, or of nothing else, is returned as it is.
+    An answer without code, or a single function or class, is returned as it is.
     """
     parts = answer.values() if isinstance(answer, dict) else answer
     if isinstance(parts, list | tuple | ValuesView) and any(map(callable, parts)):
@@ -84,18 +84,18 @@ def tidy(answer: Any) -> Any:
 
 
 def watched(answer: Any) -> Any:
-    """The same answer; what goes in and comes out is looked at."""
+    """Wrap an answer so that `sound` checks what it receives and returns."""
     if isinstance(answer, type) and issubclass(answer, nn.Module):
 
         @wraps(answer, updated=())
         def build(*args: Any, **kwargs: Any) -> nn.Module:
             module = answer(*args, **kwargs)
-            lent: list[list[Tensor]] = []
+            before: list[list[Tensor]] = []
             module.register_forward_pre_hook(
-                lambda _, given: lent.append(copies(given))
+                lambda _, given: before.append(copies(given))
             )
             module.register_forward_hook(
-                lambda _, given, out: sound(given, lent.pop(), out)
+                lambda _, given, out: sound(given, before.pop(), out)
             )
             return module
 
@@ -117,7 +117,7 @@ def watched(answer: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """The tensors in an argument or a result, lists and tuples opened."""
+    """The tensors in an argument or a result, also those inside lists and tuples."""
     if isinstance(value, list | tuple):
         return [tensor for part in value for tensor in tensors(part)]
     return [value] if isinstance(value, Tensor) else []
@@ -128,9 +128,9 @@ def copies(value: Any) -> list[Tensor]:
 
 
 def sound(given: Any, before: list[Tensor], out: Any) -> None:
-    """Refuse what is wrong whatever was asked."""
+    """Raise Unsound for what is wrong in every exercise."""
     if out is None:
-        raise Unsound("nothing came back: is there a `return`?")
+        raise Unsound("your answer returned nothing: is there a `return`?")
     ins, outs = tensors(given), tensors(out)
     for now, then in zip(ins, before, strict=True):
         if then.is_meta:  # there are no numbers to compare
@@ -140,47 +140,47 @@ def sound(given: Any, before: list[Tensor], out: Any) -> None:
         ):
             now.data.copy_(then)  # the next trial needs it as it was
             raise Unsound(
-                f"the input {tuple(then.shape)} was changed on the way: work on a copy,"
-                " or with operations that return a new tensor"
+                f"your answer changed its input {tuple(then.shape)}: work on a copy, or"
+                " use operations that return a new tensor"
             )
     floats = {tensor.dtype for tensor in ins if tensor.is_floating_point()}
     devices = {tensor.device for tensor in ins}
     for tensor in outs:
         if len(devices) == 1 and tensor.device not in devices:
             raise Unsound(
-                f"the input is on {ins[0].device}, the answer on {tensor.device}: make"
-                " new tensors where the input is"
+                f"the input is on {ins[0].device}, the result on {tensor.device}: make"
+                " new tensors on the device of the input"
             )
         if not tensor.is_floating_point() or tensor.is_meta:
             continue
         if len(floats) == 1 and tensor.dtype not in floats:
             raise Unsound(
-                f"{floats.pop()} went in, {tensor.dtype} came out: where was it"
+                f"the input is {floats.pop()}, the result {tensor.dtype}: where was it"
                 " converted?"
             )
         if tensor.isnan().any() and all(x.isfinite().all() for x in ins):
             raise Unsound(
-                f"the result {tuple(tensor.shape)} holds nan, its input did not: is 0"
-                " divided by 0 somewhere?"
+                f"the result {tuple(tensor.shape)} contains nan, its input does not: is"
+                " 0 divided by 0 somewhere?"
             )
 
 
 def where(error: BaseException, answer: Any) -> str:
-    """An error in words, with the learner's own line if it was raised there."""
+    """Describe an error, with the learner's own line if it was raised there."""
     said = f"{type(error).__name__}: {error}"
     if not functions(answer):
-        return f"{answer!r} cannot be read as an answer ({said}): see how it is asked"
+        return f"{answer!r} cannot be read as an answer ({said}): how is it asked?"
     home = functions(answer)[0].__code__.co_filename
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == home:
             return f"your answer raised {said}\n  in the line `{frame.line}`"
     if isinstance(error, TypeError) and "() " in str(error):
         return f"your answer cannot be called as the question says ({said})"
-    return f"what came out of your answer cannot be compared ({said})"
+    return f"the result of your answer cannot be compared ({said})"
 
 
 def functions(answer: Any) -> list[Any]:
-    """The functions of an answer, the methods of a class too, without decorators."""
+    """The functions of an answer, and the methods of a class, without decorators."""
     if isinstance(answer, tuple):
         return [function for part in answer for function in functions(part)]
     parts = vars(answer).values() if isinstance(answer, type) else [answer]
@@ -193,7 +193,7 @@ def blank_left(answer: Any) -> bool:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         except (OSError, SyntaxError):
-            continue  # written where no source is at hand, or in the midst of a line
+            continue  # its source is not available, or begins inside a line
         for node in ast.walk(tree):
             match node:
                 case ast.Assign(value=value) | ast.Return(value=value):

@@ -1,7 +1,7 @@
 """The explorer: one page that shows live how a Vision Transformer reads a digit.
 
 `page` puts `index.html`, its style, its scripts and a model's weights into one file. It
-needs no server and asks nothing of the network. The forward pass is in `vit.js`.
+needs neither a server nor a network. The forward pass is in `vit.js`.
 """
 
 import inspect
@@ -35,7 +35,7 @@ MOST_TOKENS = 100
 
 
 def keep(model: nn.Module) -> None:
-    """Keep a trained model in the workbook; elsewhere nothing is written.
+    """Save a trained model in the workbook; outside a workbook, do nothing.
 
     Args:
         model: A model of lesson 6, for `course-vit explore`.
@@ -44,7 +44,7 @@ def keep(model: nn.Module) -> None:
         file = io.BytesIO()
         torch.save({"sizes": sizes(model), "weights": model.state_dict()}, file)
         write(workbook.folder / KEPT, file.getvalue())
-        print(f"{KEPT} holds your model; in a terminal, course-vit explore shows it")
+        print(f"your model is saved in {KEPT}: to see it, run course-vit explore")
 
 
 def explore(
@@ -54,7 +54,7 @@ def explore(
 
     Args:
         workbook: The workbook whose `my_vit` computes and in which the page is written.
-        file: What `keep` wrote; None means the one in the workbook.
+        file: A file that `keep` wrote; None means the one in the workbook.
         browser: Whether to open the page.
 
     Returns:
@@ -65,8 +65,7 @@ def explore(
     """
     workbook.must_exist()
     if file is None and not (workbook.folder / KEPT).exists():
-        said = "you have kept no trained model yet: section 7.12 of lesson 7 does it"
-        said += "; until then this is the course's"
+        said = "this is the course's model: section 7.12 of lesson 7 saves your own"
         html = page(stored_model(), "the course's model")
     else:
         file = file or workbook.folder / KEPT
@@ -91,7 +90,7 @@ def kept_model(workbook: Workbook, file: Path) -> nn.Module:
         why = " ".join(str(error).split())[:160]
         raise CourseError(
             f"{file} is not a model that {PACKAGE} can build ({why}): run lesson 7 "
-            "again, which keeps a new one in section 7.12"
+            "again, which saves a new one in section 7.12"
         ) from error
     return model.eval()
 
@@ -100,7 +99,7 @@ def page(model: nn.Module, title: str, lessons: str = "") -> str:
     """The whole explorer as one HTML text.
 
     Args:
-        model: A `VisionTransformer` of lesson 6, of the course or of a `my_vit`, for
+        model: A `VisionTransformer` of lesson 6, from the course or a `my_vit`, for
             square grey images.
         title: Whose model it is, such as "your model".
         lessons: The address of the folder with the pages of the lessons, which the page
@@ -148,23 +147,22 @@ def exported(model: nn.Module) -> dict[str, Any]:
     except (AttributeError, RuntimeError) as error:
         kind, why = type(model).__name__, " ".join(str(error).split())[:160]
         raise CourseError(
-            f"the explorer shows a VisionTransformer of lesson 6, got {kind} ({why})"
+            f"the explorer needs a VisionTransformer of lesson 6, got {kind} ({why})"
         ) from error
     (height, width), (ph, pw) = form["img_size"], form["patch_size"]
     tokens = height // ph * (width // pw)
     if height != width or ph != pw or form["in_chans"] != 1 or tokens > MOST_TOKENS:
         raise CourseError(
-            f"the explorer shows models of square grey images, at most {MOST_TOKENS} "
-            f"square patches, got images {height} x {width} with {form['in_chans']} "
-            f"channels and patches {ph} x {pw}"
+            f"the explorer needs square grey images with at most {MOST_TOKENS} square "
+            f"patches, got images {height} x {width} with {form['in_chans']} channels "
+            f"and patches {ph} x {pw}"
         )
     images = F.interpolate(sample_digits(), (height, width), mode="bilinear")
     logits = model(images)
     if (difference := (logits - lesson_6(images)).abs().max().item()) > 1e-4:
         raise CourseError(
-            "the explorer shows what lesson 6 computes, and your model computes"
-            f" something else: with the same weights its logits differ by"
-            f" {difference:.2g}"
+            "the explorer computes like lesson 6, your model does not: with the same"
+            f" weights, its logits differ by {difference:.2g}"
         )
     return {
         "sizes": form,
@@ -184,7 +182,7 @@ def sample_digits() -> Tensor:
 
 
 def numbers(weight: Tensor) -> dict[str, Any]:
-    """A weight as rows of float32: a kernel is one row per output, as in lesson 1."""
+    """A weight as rows of float32; a kernel has one row per output, as in lesson 1."""
     rows = weight.flatten(1) if weight.ndim == 4 else weight
     data = rows.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes()
     columns = rows.shape[-1] if rows.ndim > 1 else 0
@@ -207,7 +205,7 @@ STEPS = {
 
 
 def code(model: nn.Module, names: list[str]) -> str:
-    """The Python of a step without docstrings, from the package the model is from."""
+    """The Python of a step without docstrings, from the package of the model."""
     package, texts = type(model).__module__.partition(".")[0], []
     for name in names:
         module, *parts = name.split(".")
@@ -220,7 +218,7 @@ def code(model: nn.Module, names: list[str]) -> str:
 
 
 def static(model: Any, sample: dict[str, Any]) -> str:
-    """What a browser without JavaScript shows: one digit, read by torch."""
+    """HTML for a browser without JavaScript: one digit, read by torch."""
     image = torch.tensor(sample["pixels"])[None]
     maps = attention_maps(model, image[None])
     prefix = 0 if sizes(model)["pool"] == "mean" else 1

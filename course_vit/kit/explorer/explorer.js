@@ -1,6 +1,6 @@
 "use strict";
-/* What you see: the page keeps a drawing and some changes, reads the image with
-   `forward` of vit.js after each of them, and shows what was computed. */
+/* The page itself: it keeps a drawing and some changes, runs `forward` of vit.js after
+   each of them, and shows the results. */
 
 const $ = (id) => document.getElementById(id);
 const model = JSON.parse($("model").textContent);
@@ -11,7 +11,7 @@ for (const [name, { columns, base64 }] of Object.entries(model.w)) {
 }
 const { sizes } = model, side = sizes.img_size[0], patch = sizes.patch_size[0];
 const grid = side / patch, places = [...Array(grid * grid).keys()];
-const prefix = model.w.cls_token ? 1 : 0, READER = -1; // who gives the answer
+const prefix = model.w.cls_token ? 1 : 0, READER = -1; // the class token or the mean
 const readerName = prefix ? "the class token" : "the mean of all patches";
 const state = { strokes: [], image: [], query: READER, cursor: [0, 0] };
 const untouched = () => ({ order: null, positions: true, leftOut: [] });
@@ -96,7 +96,7 @@ function bitmap(strokes, size, width) {
   return inRows(alpha.map((ink) => Number(ink > 127)), size);
 }
 
-/** The set bits in each block of 4 x 4, from 0 to 16, divided by 16.
+/** The number of set bits in each block of 4 x 4, divided by 16.
     The pen gets broader until 30 % of the bits are set, as they are in the data. */
 function toPixels(strokes) {
   const size = 4 * side;
@@ -120,7 +120,7 @@ function update() {
   show();
 }
 
-/** A map's row of the query for each place of the grid; NaN if it is left out. */
+/** The query's row of a map, for each place of the grid; NaN if it is left out. */
 function look(map) {
   const kept = places.filter((place) => !changes.leftOut.includes(place));
   const at = state.query === READER ? 0 : prefix + kept.indexOf(state.query);
@@ -241,7 +241,7 @@ function showNumbers(looks, total) {
       `<tr><th scope="row">${name}${cells(token, shares, print)}`).join("");
 }
 
-// --- What the page is made of ---
+// --- Building the page ---
 
 const attentionCanvases = [];
 function build() {
@@ -294,7 +294,7 @@ function build() {
 function showAgreement() {
   const far = model.samples.map(({ pixels, logits }) => Math.max(
     ...forward(pixels, model).logits.map((logit, k) => Math.abs(logit - logits[k]))));
-  $("agreement").textContent = "On the ten test digits its logits and PyTorch's differ by "
+  $("agreement").textContent = "On the ten test digits, its logits and PyTorch's differ by "
     + `at most ${Math.max(...far).toExponential(0)}.`;
 }
 
@@ -331,7 +331,7 @@ function showCode() {
   }
 }
 
-// --- What you do ---
+// --- Input ---
 
 function setImage(rows) {
   cancelAnimationFrame(waiting);
@@ -359,7 +359,7 @@ function leaveOutThree(order) {
   update();
 }
 
-/** The patches that rollout names first when nothing is left out. */
+/** All patches, largest rollout first, computed with nothing left out. */
 function namedByRollout() {
   const all = forward(state.image, model, { ...changes, leftOut: [] });
   const rollout = attentionRollout(all.maps);

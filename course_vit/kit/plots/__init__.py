@@ -1,4 +1,4 @@
-"""Figures of the course: one look, one colour for each letter, alt text always.
+"""Figures of the course: one style, one colour for each letter, always alt text.
 
 Functions in `lesson_NN` take tensors and return a matplotlib Figure that carries its
 own description (`describe`), and `show` puts both into the notebook.
@@ -51,7 +51,7 @@ mpl.rcParams.update(
 def figure(
     rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.0, **options
 ) -> tuple[Figure, list[Axes]]:
-    """A new figure (in inches) and its axes in reading order."""
+    """A new figure, sized in inches, and its axes in reading order."""
     fig = Figure(figsize=(width, height), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, **options)
     return fig, list(axes.flat)
@@ -63,14 +63,14 @@ def describe(fig: Figure, alt: str) -> Figure:
     return fig
 
 
-def show(fig: Figure, alt: str = "") -> None:
+def show(fig: Figure) -> None:
     """Put a figure into the notebook, with its alt text as metadata and as text.
 
     Raises ValueError if the figure has no alt text (`describe`).
     """
-    alt = alt or str(fig.get_label())
+    alt = str(fig.get_label())
     if not alt.strip():
-        raise ValueError("a figure needs alt text: what is seen, the axes, the trend")
+        raise ValueError("a figure needs alt text: what it shows, its axes, its trend")
     raw, png = BytesIO(), BytesIO()
     fig.savefig(raw, format="png")
     Image.open(raw).convert("RGB").quantize(256).save(png, format="png", optimize=True)

@@ -22,9 +22,12 @@ def digits(images: Tensor, labels: Tensor) -> Figure:
 def one_image(image: Tensor) -> Figure:
     """A grey image `h w`, as wide as the page."""
     height, width = image.shape
+    lit = (image.amax(dim=0) > 0).int()
+    groups = lit[0] + (lit.diff() > 0).sum()
     return describe(
         tiles([image], columns=1, size=7),
-        f"A grey image of {height} rows and {width} columns that holds all digits.",
+        f"A grey image of {height} rows and {width} columns that holds all digits. "
+        f"Columns in which all is black divide it into {groups} groups of columns.",
     )
 
 

@@ -58,7 +58,7 @@ def slices_of_channels(
         f"channels wide, divided into {num_heads} framed slices of {d // num_heads} "
         f"channels. Right: for each slice one map of "
         f"{side} by {side} patches, which shows what the framed patch finds when it "
-        "compares the patches by that slice alone: each head finds something else.",
+        "compares the patches by that slice alone: each head finds different ones.",
     )
 
 
@@ -89,7 +89,7 @@ def query_maps(
     seen = [where(it[queries[0]], queries[0], title) for it, title in named]
     return describe(
         fig,
-        f"In each of {len(queries)} rows an image with a framed patch, and beside it "
+        f"{several(len(queries), 'row')}: an image with a framed patch, and beside it "
         f"{len(maps)} maps of {side} by {side} patches that show what this patch looks "
         f"at, bright where it looks most. In the first row: {'; '.join(seen)}.",
     )
@@ -102,8 +102,14 @@ def where(weights: Tensor, query: int, title: str) -> str:
     steps = torch.stack([half // side - query // side, half % side - query % side])
     far = steps.float().norm(dim=0).mean()
     return (
-        f"{title}, half of the weight on {len(half)} patches, {far:.1f} away on average"
+        f"{title}, half of the weight on {several(len(half), 'patch', 'patches')}, "
+        f"{far:.1f} away on average"
     )
+
+
+def several(count: int, noun: str, plural: str = "") -> str:
+    """A number and what is counted, in the singular or the plural."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def frame_cell(ax: Axes, x: float, y: float, size: float) -> None:
@@ -217,8 +223,8 @@ def changed(changes: list[Tensor], titles: list[str], cause: tuple[int, int]) ->
         ax.set_xlabel("token, n", color=AXIS_COLORS["n"])
     axes[0].set_ylabel("image, b", color=AXIS_COLORS["b"])
     found = "; ".join(
-        f"{title}: outputs of {int(it.any(1).sum())} images, at {int(it.any(0).sum())} "
-        "tokens"
+        f"{title}: outputs of {several(int(it.any(1).sum()), 'image')}, at "
+        f"{several(int(it.any(0).sum()), 'token')}"
         for it, title in zip(changes, titles, strict=True)
     )
     return describe(

@@ -78,7 +78,7 @@ def whole_model(image: Tensor, patch_size: int, num_classes: int = 10) -> Figure
         2.3: "patches",
         3.65: "tokens",
         4.95: "positions",
-        6.6: "depth times",
+        6.6: "depth of them",
         8.15: "norm",
         9.4: "class\ntoken",
         11.2: "head:\nscores",

@@ -18,9 +18,11 @@ from . import (
     PURPLE,
     SKY,
     VERMILION,
+    describe,
     draw_image,
     figure,
 )
+from .lesson_00 import axis_letters
 
 MARKS = [(BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v")]
 
@@ -37,7 +39,32 @@ def edge_on_border(image: Tensor, top: int, border: int, patch: int = 16) -> Fig
     draw_image(axes[3], part, "overlapping windows")
     for x, y, color in ((patch - 6, 2, SKY), (patch - 2, 6, VERMILION)):
         frame(axes[3], x, y, 7, 7, color)
-    return fig
+    last, first = (part[..., x].mean().item() for x in (patch - 1, patch))
+    darker = "dark" if last < first else "bright"
+    brighter = "bright" if last < first else "dark"
+    return describe(
+        fig,
+        f"A photograph with a frame around {2 * patch} by {patch} pixels. Beside it "
+        f"the two patches of {patch} by {patch} in this frame: the last column of the "
+        f"first is {darker}, mean {last:.2f}, the first column of the second is "
+        f"{brighter}, mean {first:.2f}. In the last panel the same pixels in one "
+        "piece, with two overlapping windows of 7 by 7; the border between the patches "
+        "runs inside both.",
+    )
+
+
+def shapes(tensors: Mapping[str, Mapping[str, int]]) -> Figure:
+    """The shape of each tensor on its way: coloured letters, and lengths below."""
+    fig = axis_letters(tensors)
+    rows = [
+        f"{name}: {' by '.join(map(str, axes.values()))}"
+        for name, axes in tensors.items()
+    ]
+    return describe(
+        fig,
+        f"{len(rows)} rows of coloured boxes, one box with a letter for each axis, and "
+        f"its length below. {'; '.join(rows)}.",
+    )
 
 
 def frame(
@@ -48,7 +75,7 @@ def frame(
 
 
 def overlaps(maps: Mapping[str, Tensor]) -> Figure:
-    """In how many windows each pixel stands, `h w` each, with the numbers."""
+    """In how many windows each pixel lies, `h w` for each split, with the numbers."""
     fig, axes = figure(1, len(maps), width=9, height=3.4)
     most = max(int(counts.max()) for counts in maps.values())
     for ax, (title, counts) in zip(axes, maps.items(), strict=True):
@@ -56,9 +83,20 @@ def overlaps(maps: Mapping[str, Tensor]) -> Figure:
         for y, row in enumerate(counts.int().tolist()):
             for x, count in enumerate(row):
                 color = "black" if count > most / 2 else "white"
-                style = {"ha": "center", "va": "center", "size": 11, "color": color}
+                style = {"ha": "center", "va": "center", "size": 12, "color": color}
                 ax.text(x, y, count, **style)
-    return fig
+    said = []
+    for title, counts in maps.items():
+        numbers = counts.int().flatten().tolist()
+        parts = [f"{n} at {numbers.count(n)} pixels" for n in sorted(set(numbers))]
+        said.append(
+            f"{title}, {' by '.join(map(str, counts.shape))}: {', '.join(parts)}"
+        )
+    return describe(
+        fig,
+        f"{len(maps)} maps of the number of windows in which a pixel lies. "
+        f"{'; '.join(said)}.",
+    )
 
 
 def kernels(
@@ -79,9 +117,25 @@ def kernels(
         other.plot(values, found, mark, color=color, ms=4, label=name, alpha=0.7)
     low, high = found.min().item(), found.max().item()
     other.plot([low, high], [low, high], color=BLACK, ls="--", lw=1.5)
-    other.set(xlabel="kernel, exactly", ylabel="T2T-ViT's features, mean")
-    other.legend(frameon=False)
-    return fig
+    room = low - 0.35 * (high - low), high + 0.05 * (high - low)  # for the legend
+    other.set(xlabel="kernel, exactly", ylabel="T2T-ViT's features, mean", ylim=room)
+    other.legend(frameon=False, loc="lower right")
+    few = min(16, len(steps)) - 1
+    spread = [
+        f"from {line.min():.1f} to {line.max():.1f} after {steps[at]} features"
+        for at, line in ((few, running[:, few]), (-1, running[:, -1]))
+    ]
+    ratios = [
+        f"{name} is {values.mean():.2f} on average" for name, values in curves.items()
+    ]
+    return describe(
+        fig,
+        f"Left: the means of the products of more and more features, {len(running)} "
+        f"draws, on a log axis. They lie {' and '.join(spread)}; a dashed line marks "
+        f"exp(q k) = {right:.1f}. Right: T2T-ViT's mean against two kernels, a point "
+        f"for each of {len(found)} pairs. Its average is {found.mean():.2f}, "
+        f"{' and '.join(ratios)}; a dashed line marks equality.",
+    )
 
 
 def errors(features: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
@@ -93,7 +147,16 @@ def errors(features: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Fi
     ax.minorticks_off()
     ax.set(xlabel="random features, f", ylabel="share misplaced", ylim=(0, 1))
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    said = [
+        f"{name}: {values[0]:.2f} to {values[-1]:.2f}"
+        for name, values in curves.items()
+    ]
+    return describe(
+        fig,
+        "Share of the attention that is misplaced against the number of random "
+        f"features, {features[0]} to {features[-1]}, a line for each size of the "
+        f"numbers in q and k. From first to last, {'; '.join(said)}.",
+    )
 
 
 def costs(sizes: Sequence[int], measured: Mapping[str, Mapping[str, list]]) -> Figure:
@@ -106,7 +169,18 @@ def costs(sizes: Sequence[int], measured: Mapping[str, Mapping[str, list]]) -> F
         ax.minorticks_off()
         ax.set(xlabel="tokens, n", ylabel=quantity)
     axes[0].legend(frameon=False)
-    return fig
+    said = []
+    for quantity in next(iter(measured.values())):
+        ends = [
+            f"{name} from {row[quantity][0]:.2g} to {row[quantity][-1]:.2g}"
+            for name, row in measured.items()
+        ]
+        said.append(f"{quantity}: {', '.join(ends)}")
+    return describe(
+        fig,
+        f"Two panels against the number of tokens, {sizes[0]} to {sizes[-1]}, on log "
+        f"axes. {'; '.join(said)}.",
+    )
 
 
 def token_maps(image: Tensor, models: Mapping[str, Mapping[str, Tensor]]) -> Figure:
@@ -126,7 +200,19 @@ def token_maps(image: Tensor, models: Mapping[str, Mapping[str, Tensor]]) -> Fig
             framed = F.pad((four - low) / (high - low), (0, 1, 0, 1), value=torch.nan)
             mosaic = rearrange(framed, "(y x) h w -> (y h) (x w)", y=2)[:-1, :-1]
             draw_image(axes[4 * row + column], mosaic, title, cmap="viridis")
-    return fig
+    said = [
+        f"{name}: "
+        + ", ".join(
+            f"{title} {maps.shape[-2]} by {maps.shape[-1]}"
+            for title, maps in list(stages.items())[:3]
+        )
+        for name, stages in models.items()
+    ]
+    return describe(
+        fig,
+        "The same digit in each row and, for one model in each row, four maps at each "
+        f"of three stages. Places in a map: {'; '.join(said)}.",
+    )
 
 
 def edges_left(curves: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -140,4 +226,11 @@ def edges_left(curves: Mapping[str, Mapping[str, float]]) -> Figure:
         ax.set(title=name, ylim=(0, 1.05), xlim=(-0.3, len(stages) - 0.7))
         ax.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("share of the edges")
-    return fig
+    shares = {name: list(stages.values()) for name, stages in curves.items()}
+    first, last = (min(shares, key=lambda name: shares[name][at]) for at in (0, -1))
+    return describe(
+        fig,
+        "Share of the edges, between 0 and 1, that one matrix finds, stage by stage, "
+        f"in {len(curves)} panels: {', '.join(curves)}. Lowest at the first stage is "
+        f"{first}, lowest at the last stage is {last}.",
+    )

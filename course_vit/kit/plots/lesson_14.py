@@ -8,13 +8,13 @@ from torch import Tensor
 from . import BLUE, GREEN, ORANGE, PURPLE, VERMILION, describe, figure, tiles
 from .lesson_07 import by_seed
 
-# One colour and mark for each model, in every figure of the lesson.
+# One colour, mark and line for each model; colours and marks are those of lesson 10.
 STYLES = {
-    "small CNN": (BLUE, "o"),
-    "support vectors": (PURPLE, "v"),
-    "ViT": (VERMILION, "s"),
-    "DeiT, soft": (GREEN, "^"),
-    "T2T": (ORANGE, "D"),
+    "ViT": (BLUE, "o", "--"),
+    "T2T": (VERMILION, "s", "-"),
+    "small CNN": (GREEN, "^", "-"),
+    "DeiT, soft": (ORANGE, "D", ":"),
+    "support vectors": (PURPLE, "v", "-."),
 }
 
 
@@ -52,9 +52,10 @@ def by_number(rows: Mapping[str, Mapping[int, Tensor]]) -> Figure:
     """Accuracy against training images: every seed, and a line through the means."""
     fig, (ax,) = figure(width=8, height=3.8)
     for name, runs in rows.items():
-        color, mark = STYLES[name]
+        color, mark, line = STYLES[name]
         means = [values.mean() for values in runs.values()]
-        ax.semilogx(list(runs), means, color=color, marker=mark, label=name, lw=2)
+        style = {"color": color, "marker": mark, "ls": line, "lw": 2}
+        ax.semilogx(list(runs), means, label=name, **style)
         for number, values in runs.items():
             places = [number] * len(values)
             ax.plot(places, values, mark, color=color, ms=4, alpha=0.5, ls="none")

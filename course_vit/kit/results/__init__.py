@@ -1,4 +1,4 @@
-"""What the long trainings found. They are made by `make results`.
+"""The results of the long trainings, which `make results` runs.
 
 A run is a table of trainings, written to one small file in `kit/stored/`, which the
 notebooks read with `stored(name)`.
@@ -26,7 +26,7 @@ Job = tuple[str, Callable[..., dict], dict]  # a row, its training, the settings
 
 
 def stored(name: str) -> dict:
-    """What a long run found; raises ValueError for a run that is not stored."""
+    """The results of a long run; raises ValueError for a run that is not stored."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
         names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json")))
@@ -35,7 +35,7 @@ def stored(name: str) -> dict:
 
 
 def by_images(row: dict[str, list]) -> dict[int, Tensor]:
-    """Of a stored row: the accuracies of all seeds, for each number of images."""
+    """The accuracies of all seeds in a stored row, for each number of images."""
     table: dict[int, list[float]] = {}
     for number, accuracy in zip(row["images"], row["accuracy"], strict=True):
         table.setdefault(number, []).append(accuracy)
@@ -60,7 +60,7 @@ def stored_model() -> VisionTransformer:
 def small_cnn(
     in_chans: int = 1, num_classes: int = 10, stride: int = 1
 ) -> nn.Sequential:
-    """The rival: three convolutions, a mean over all places, a linear layer."""
+    """The CNN to compare with: three convolutions, a mean, a linear layer."""
     layers: list[nn.Module] = []
     for before, after in ((in_chans, 32), (32, 64), (64, 64)):
         conv = nn.Conv2d(before, after, 3, stride if layers else 1, padding=1)

@@ -1,7 +1,7 @@
 """Make the long runs: `python -m course_vit.kit.results`, `make results`.
 
-With names behind it the command makes those only: `python -m course_vit.kit.results
-clinic patches`.
+With names after it, the command makes only those runs:
+`python -m course_vit.kit.results clinic patches`.
 """
 
 import json
@@ -19,7 +19,7 @@ RUNS = {run.__name__: run for run in (*lesson_07.RUNS, *lesson_10.RUNS)}
 
 
 def make(name: str, pool: ProcessPoolExecutor) -> None:
-    """Do every training of a run, say each result, write the table."""
+    """Run every training of a run, print each result, and write the table."""
     jobs = list(RUNS[name]())
     futures = {
         pool.submit(train, **settings): i
@@ -40,7 +40,7 @@ def make(name: str, pool: ProcessPoolExecutor) -> None:
 
 
 def make_digit_model(pool: ProcessPoolExecutor) -> None:
-    """Train the model that `stored_model` gives, and keep its weights."""
+    """Train the model that `stored_model` returns, and save its weights."""
     digits = partial(lesson_07.vit, epochs=60, augment=random_affine, weights=True)
     result = pool.submit(digits, sizes={"pool": "token"}).result()
     torch.save(result["weights"], FOLDER / "digit_model.pt")
@@ -48,7 +48,7 @@ def make_digit_model(pool: ProcessPoolExecutor) -> None:
 
 
 def main(names: list[str]) -> None:
-    """Make the runs of these names, or all."""
+    """Make the runs with these names, or all of them."""
     known = [*RUNS, "digit_model"]
     if unknown := set(names) - set(known):
         sys.exit(f"runs are {', '.join(known)}; got {', '.join(sorted(unknown))}")

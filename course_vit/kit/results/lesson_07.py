@@ -85,7 +85,7 @@ def cnn(*, seed: int, new_writers: bool) -> dict:
 
 
 def without_network(*, name: str, seed: int, new_writers: bool) -> dict:
-    """Ask a method of scikit-learn the same question."""
+    """Train and test a method of scikit-learn on the same digits."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC
@@ -119,12 +119,12 @@ def comparison(new_writers: bool = False) -> Iterator[Job]:
 
 
 def new_writers() -> Iterator[Job]:
-    """Every method on hands that the training has not seen; the seed is the start's."""
+    """Every method on the digits of new writers; the seed sets the starting weights."""
     return comparison(new_writers=True)
 
 
 def positions() -> Iterator[Job]:
-    """Kinds of position, and the published models' start, all else equal."""
+    """Kinds of position, and the published starting weights, all else equal."""
     for seed in SEEDS:
         for name in ("none", "sinusoid", "learned", "sincos_2d"):
             settings = {"seed": seed, "sizes": {"position": name}}
@@ -142,7 +142,7 @@ def patches() -> Iterator[Job]:
 
 
 def clinic() -> Iterator[Job]:
-    """The patients of the learning-curve clinic."""
+    """The runs with a fault, for the learning-curve clinic."""
     patients: dict[str, dict[str, Any]] = {
         "healthy": {},
         "dropout": {"sizes": {"drop_rate": 0.3}},

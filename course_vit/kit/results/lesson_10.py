@@ -32,7 +32,7 @@ Answers = Callable[[Tensor], Tensor]
 
 
 class Task(NamedTuple):
-    """What is learned: images for a number and a seed, models, and how long."""
+    """A task: images for a number and a seed, the models, and how long they train."""
 
     split: Callable[[int, int], tuple[Part, Part]]
     models: dict[str, Callable[[], nn.Module]]
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 def few_digits(images: int, seed: int) -> tuple[Part, Part]:
-    """So many digits to learn from, and 797 that no split of this seed learns from."""
+    """Digits for training, and 797 for testing that no split of this seed trains on."""
     inputs, labels = digit_images()
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     parts = order[:images], order[1000:]
@@ -52,14 +52,14 @@ def few_digits(images: int, seed: int) -> tuple[Part, Part]:
 
 
 def hide_labels(data: Part, labelled: int) -> Part:
-    """The same images, of which only the first so many keep their label."""
+    """The same images; only the first ones keep their labels."""
     images, labels = data.tensors
     known = torch.arange(len(labels)) < labelled
     return Part(images, labels.where(known, NO_LABEL))
 
 
 def clutter(images: int, seed: int) -> tuple[Part, Part]:
-    """So many made images, and 1,000 with digits by other hands."""
+    """Synthetic images for training, and 1,000 test images by other writers."""
     return cluttered_digits(images, seed), cluttered_digits(1000, seed, test=True)
 
 
@@ -99,7 +99,7 @@ TASKS = {
 
 
 def support_vectors(data: Part) -> Answers:
-    """A teacher without a network: as logits, 1 for the class that it names."""
+    """A teacher without a network; its logits are 1 for the class that it predicts."""
     from sklearn.svm import SVC
 
     images, labels = data.tensors
@@ -113,14 +113,14 @@ def support_vectors(data: Part) -> Answers:
 
 
 def on_labels(images: Tensor, outputs: Any, labels: Tensor) -> Tensor:
-    """Smoothed cross entropy; of a pair of outputs, the mean."""
+    """Smoothed cross entropy; for a pair of outputs, of each one, averaged."""
     each = outputs if isinstance(outputs, tuple) else (outputs,)
     losses = [cross_entropy(images, one, labels, smoothing=0.1) for one in each]
     return torch.stack(losses).mean()
 
 
 def on_both(loss: DistillationLoss) -> Callable[[Tensor, Any, Tensor], Tensor]:
-    """A model with one output hears label and teacher through it."""
+    """A model with one output learns from the labels and the teacher through it."""
 
     def taught(images: Tensor, outputs: Any, labels: Tensor) -> Tensor:
         pair = outputs if isinstance(outputs, tuple) else (outputs, outputs)
@@ -140,9 +140,9 @@ def learn(
     longer: int = 1,
     unlabelled: int = 0,
 ) -> dict[str, Any]:
-    """Train one model on so many images with labels, and as many more as told without.
+    """Train one model on images with labels and, if asked, on more without labels.
 
-    Its teacher learned from the labelled images, and comments on all.
+    Its teacher was trained on the labelled images, and answers for all of them.
     """
     how = TASKS[task]
     everything, test = how.split(images + unlabelled, seed)
@@ -179,7 +179,7 @@ def learn(
 
 
 def machine(*, images: int, seed: int) -> dict[str, Any]:
-    """Support vectors on few digits, for comparison."""
+    """A support vector machine on few digits, for comparison."""
     data, test = few_digits(images, seed)
     start = time.process_time()
     answer = support_vectors(data)
@@ -205,7 +205,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def few_images() -> Iterator[Job]:
-    """Every model and every way to teach, on 100, 300 and 1,000 digits."""
+    """Every model and every kind of teaching, on 100, 300 and 1,000 digits."""
     for images in (100, 300, 1000):
         for seed in range(5):
             where = {"images": images, "seed": seed}
@@ -223,7 +223,7 @@ def longer() -> Iterator[Job]:
 
 
 def unlabelled() -> Iterator[Job]:
-    """100 digits with labels; a teacher comments on these, or on 900 more as well."""
+    """100 digits with labels; a teacher for these, or for 900 more as well."""
     for seed in range(10):
         where = {"task": "few digits", "images": 100, "seed": seed}
         same, more = ROWS["DeiT, hard"] | where, {"unlabelled": 900}
