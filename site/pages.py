@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from course_vit import create_model
-from course_vit.kit.checks import EXERCISES, judge_of
+from course_vit.kit.checks import EXERCISES
 from course_vit.kit.exercises import KINDS, lessons, read
-from course_vit.kit.mistakes import in_words, readable
+from course_vit.kit.markdown import table
+from course_vit.kit.mistakes import explained
 from course_vit.kit.models import FAMILIES
 from course_vit.pretrained import NAMINGS
 
@@ -79,12 +80,6 @@ def texts() -> dict[str, str]:
     }
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 # --- Exercises, and the mistakes that their checks recognise ---
 
 
@@ -132,11 +127,7 @@ def mistakes_of(number: str) -> str:
     text = f"### {number} {it.title}\n\n{place}. Read again: {again}."
     if it.kind == "choose":
         return text
-    known = judge_of(number).known().values()
-    lines = [
-        f"- **{in_words(mistake.name).capitalize()}:** {readable(mistake.hint)}"
-        for mistake in known
-    ]
+    lines = explained(number)
     fold = f"{len(lines)} mistakes that this check recognises"
     return (
         f"{text}\n\n<details><summary>{fold}</summary>\n\n"

@@ -1,37 +1,33 @@
 """The agenda of a workshop: what fits into its hours, and what is cut.
 
-The rule: lessons 0 to 8 come in order, without sections that a lesson says may be
-skipped. If they take too long, each lesson keeps its shortest exercise only, then
-lessons are cut from the end, and the time that is left goes to the shortest of the
-exercises that were cut. If there is time left over, the lessons after 8 follow, each as
-a whole.
+The rule: lessons come in order, for as long as explaining them takes at most half of
+the time, and the rest of the time is for their exercises, the shortest first.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from .. import CourseError
 from ..checks import EXERCISES
-from .outline import Lesson, Section, course
+from .outline import Lesson, course
 
-LONGEST_BLOCK, PAUSE, LUNCH = 90, 15, 45
-CORE = 9  # lessons 0 to 8 come before all others
+LONGEST_BLOCK, PAUSE, LUNCH = 90, 15, 40
 
 
 @dataclass(frozen=True)
 class Item:
-    """A line of the agenda; `key` is the number of a section or an exercise."""
+    """A line of the agenda, about a section or an exercise of a lesson, if any."""
 
-    minutes: int
     title: str
-    kind: str  # "explain", "exercise" or "room"
-    lesson: int = -1
-    key: str = ""
+    minutes: int
+    kind: str  # "explain", "exercise", "optional" or "room"
+    lesson: int | None = None
+    exercise: str = ""
 
 
-WELCOME = Item(10, "Welcome: everybody opens their workbook", "room")
-GOODBYE = Item(5, "Look back, feedback form, what to do at home", "room")
+WELCOME = Item("Welcome: everybody opens their workbook", 10, "room")
+GOODBYE = Item("Look back, feedback form, what to do at home", 5, "room")
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,10 @@ class Block:
     end: int
     items: tuple[Item, ...] = ()
 
+    def minutes(self, kind: str) -> int:
+        """The sum of the minutes of one kind of items."""
+        return sum(it.minutes for it in self.items if it.kind == kind)
+
     @property
     def left(self) -> int:
         """Minutes that no item uses."""
@@ -51,13 +51,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Agenda:
-    """What fits, block by block, and what does not."""
+    """What fits, block by block, and what is cut: parts of lessons, or whole ones."""
 
-    blocks: list[Block]
+    plan: str
+    begin: str
     lessons: list[Lesson]
-    cut_lessons: list[Lesson]
-    cut_sections: list[Section]
-    cut_exercises: list[str]
+    blocks: list[Block]
+    cut: list[Item]
 
 
 def make_agenda(plan: str = "5h", begin: str = "9:00") -> Agenda:
@@ -72,37 +72,32 @@ def make_agenda(plan: str = "5h", begin: str = "9:00") -> Agenda:
         CourseError: If the plan or the time cannot be read, or is too short.
     """
     empty = make_blocks(*read_plan(plan), read_time(begin))
-    lessons = course()
-    shown, every = lessons[:CORE], set(EXERCISES)
-    kept = every
-    if fill(empty, shown, every):
-        for lesson in lessons[CORE:]:
-            if not fill(empty, [*shown, lesson], every):
-                break
-            shown = [*shown, lesson]
-    else:
-        kept = {min(lesson.exercises, key=length_of) for lesson in shown}
-        while shown and not fill(empty, shown, kept):
-            shown = shown[:-1]
-        numbers = [number for lesson in shown for number in lesson.exercises]
-        for number in sorted(numbers, key=length_of):
-            if fill(empty, shown, kept | {number}):
-                kept = kept | {number}
-    if not shown:
-        first = lessons[0]
-        one = items([first], {min(first.exercises, key=length_of)})
+    time = sum(it.end - it.begin for it in empty)
+    lessons, chosen = list[Lesson](), list[Item]()
+    for lesson in course():
+        explained = [it for it in items(lesson) if it.kind == "explain"]
+        if 2 * sum(it.minutes for it in [*chosen, *explained]) > time:
+            break
+        lessons.append(lesson)
+        chosen += explained
+    parts = [it for lesson in lessons for it in items(lesson)]
+    exercises = [it for it in parts if it.kind == "exercise"]
+    blocks = list[Block]()
+    for exercise in sorted(exercises, key=lambda it: it.minutes):
+        more = {*chosen, exercise}
+        if filled := fill(empty, [it for it in parts if it in more]):
+            blocks, chosen = filled, [*more]
+    if not blocks:
         raise CourseError(
-            f"the plan {plan!r} is too short: {first.title} with one exercise, a "
-            f"welcome and a goodbye needs {sum(it.minutes for it in one)} minutes "
-            "without a break; choose a longer one, such as 5h"
+            f"the plan {plan!r} is too short for a welcome, lesson 0 with an exercise, "
+            "and a goodbye: choose a longer one, such as 1h"
         )
-    return Agenda(
-        fill(empty, shown, kept),
-        shown,
-        lessons[len(shown) :],
-        [it for lesson in shown for it in lesson.sections if it.optional],
-        [n for lesson in shown for n in lesson.exercises if n not in kept],
-    )
+    whole = [
+        Item(it.title, it.minutes, "lesson", it.number)
+        for it in course()[len(lessons) :]
+    ]
+    cut = [*(it for it in parts if it not in chosen), *whole]
+    return Agenda(plan, begin, lessons, blocks, cut)
 
 
 def read_plan(plan: str) -> tuple[int, int]:
@@ -148,11 +143,9 @@ def make_blocks(sessions: int, length: int, begin: int) -> list[Block]:
     return [Block(n, it, it + size) for n in range(sessions) for it in starts]
 
 
-def fill(
-    blocks: Sequence[Block], lessons: Sequence[Lesson], kept: Collection[str]
-) -> list[Block]:
+def fill(blocks: Collection[Block], items: Collection[Item]) -> list[Block]:
     """The blocks with all items in order, [] if they do not fit."""
-    filled, rest = [], [*items(lessons, kept)]
+    filled, rest = [], [WELCOME, *items, GOODBYE]
     for block in blocks:
         inside: list[Item] = []
         room = block.end - block.begin
@@ -163,22 +156,12 @@ def fill(
     return [] if rest else [it for it in filled if it.items]
 
 
-def items(lessons: Sequence[Lesson], kept: Collection[str]) -> Iterator[Item]:
-    """The lines of an agenda: each section, and behind it its exercises."""
-    yield WELCOME
-    for lesson in lessons:
-        for section in lesson.sections:
-            key, n = section.number, lesson.number
-            if not section.optional:
-                yield Item(section.minutes, f"{key} {section.title}", "explain", n, key)
-            for exercise in section.exercises:
-                if exercise in kept:
-                    it = EXERCISES[exercise]
-                    title = f"Exercise {exercise} {it.title}"
-                    yield Item(it.minutes, title, "exercise", n, exercise)
-    yield GOODBYE
-
-
-def length_of(exercise: str) -> int:
-    """The minutes of an exercise."""
-    return EXERCISES[exercise].minutes
+def items(lesson: Lesson) -> Iterator[Item]:
+    """All parts of a lesson: each section, and after it its exercises."""
+    for section in lesson.sections:
+        kind = "optional" if section.optional else "explain"
+        yield Item(section.title, section.minutes, kind, lesson.number)
+        for number in section.exercises:
+            it = EXERCISES[number]
+            title = f"Exercise {number} {it.title}"
+            yield Item(title, it.minutes, "exercise", lesson.number, number)

@@ -1,65 +1,99 @@
 """What a room needs to know of each lesson: its sections, their minutes, its words."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from html import escape
 from pathlib import Path
 
 from .. import COURSE, CourseError
 from ..checks import EXERCISES
 from ..exercises import FOLD, Cell, lessons, mark, read
 
-TITLE = re.compile(r"# (?P<title>.+)\n\n(?P<summary>(?:> .+\n)+)")
-SHORTEST = 2  # minutes to explain a section, however little it says
+FIRST_CELL = re.compile(
+    r"# (?P<title>[^\n]+)\n\n(?P<summary>(?:> [^\n]+\n)+)\n"
+    r"\*\*After this lesson you can\*\*\n\n(?P<goals>.+?)\n\n"
+    r"\*\*Time\*\*: (?P<minutes>\d+) minutes.*?"
+    r"\*\*Before\*\*: (?P<before>.+?)(?:\n\n|\Z)",
+    re.DOTALL,
+)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)\s]*\)")
+LIST = ("- ", "1.")  # how a list begins
+SHORTEST = 2  # minutes to explain a section, however little it says
 
 
 @dataclass(frozen=True)
 class Section:
     """A numbered section: `minutes` to explain it, without those of its exercises."""
 
-    number: str
     title: str
     minutes: int
-    optional: bool
     cells: list[Cell]
 
+    @cached_property
+    def exercises(self) -> dict[str, str]:
+        """What each exercise asks, without its heading and its hints, by number."""
+        return {
+            mark(it)["exercise"]: text_of(it).partition("\n")[2].strip()
+            for it in self.cells
+            if mark(it).get("role") == "question"
+        }
+
     @property
-    def exercises(self) -> list[str]:
-        """The numbers of the exercises in the section."""
-        return list(
-            dict.fromkeys(mark(it)["exercise"] for it in self.cells if mark(it))
-        )
+    def optional(self) -> bool:
+        """Whether the section says that it may be skipped."""
+        return any("You may skip" in it for it in paragraphs(self.cells)[:2])
 
     @property
     def question(self) -> str:
-        """The question that the section asks first, "" if it asks none."""
-        for paragraph in paragraphs(self.cells):
-            if paragraph.startswith("**Question.**"):
-                return paragraph.removeprefix("**Question.**").strip()
-        return ""
+        """The paragraph with the question that the section asks first, "" if none."""
+        asked = "**Question.**"
+        return next((it for it in paragraphs(self.cells) if it.startswith(asked)), "")
 
     @property
     def first_paragraph(self) -> str:
         """The first paragraph that is neither the question nor advice to skip.
 
-        What explains a formula, or follows a colon, belongs to it.
+        What explains a formula, follows a colon or is a list belongs to it, if it is in
+        the same cell. After an exercise nothing is found, since it may be the answer.
         """
-        found = [
-            it
-            for it in paragraphs(self.cells)
-            if not it.startswith(("**Question.**", "*You may skip", "```"))
-        ]
-        joined = bool(found) and (found[0].endswith(":") or "$$" in found[0])
-        return "\n\n".join(found[: 1 + joined])
+        others = ("**Question.**", "*You may skip", "```")
+        for cell in self.cells:
+            found = [it for it in paragraphs([cell]) if not it.startswith(others)]
+            if found or mark(cell):
+                first, second = [*found, "", ""][:2]
+                joined = first.endswith(":") or "$$" in first or second[:2] in LIST
+                return f"{first}\n\n{second}".strip() if joined else first
+        return ""
+
+    def code_above(self, number: str) -> str:
+        """The code that an exercise is about, if it is right above and draws nothing.
+
+        Only a question to fix something or to choose is about code, and some of them
+        show the code themselves.
+        """
+        kind, asked = EXERCISES[number].kind, self.exercises[number]
+        code = list[str]()
+        for cell in reversed(self.before(number)):
+            if cell["cell_type"] != "code" or mark(cell):
+                break
+            code = [cell["source"], *code] if not [*figures(cell)] else code
+        about = kind in ("fix", "choose") and "```" not in asked and code
+        return "```python\n{}\n```".format("\n\n".join(code)) if about else ""
+
+    def before(self, number: str) -> list[Cell]:
+        """The cells before an exercise."""
+        numbers = [mark(it).get("exercise") for it in self.cells]
+        return self.cells[: numbers.index(number)]
 
 
 @dataclass(frozen=True)
 class Lesson:
     """One lesson as a room needs it.
 
-    `opening` are the cells above the first section, and `texts` has the sections that
-    have no number.
+    `first` are the cells above the first section; `texts` are the sections that have no
+    number, such as the key points.
     """
 
     number: int
@@ -69,14 +103,14 @@ class Lesson:
     goals: str
     before: str
     minutes: int
-    opening: list[Cell]
+    first: list[Cell]
     sections: list[Section]
     texts: dict[str, str]
 
     @property
     def exercises(self) -> list[str]:
         """The numbers of its exercises, in order."""
-        return [number for number in EXERCISES if number.startswith(f"{self.number}.")]
+        return [number for it in self.sections for number in it.exercises]
 
 
 @cache
@@ -92,42 +126,29 @@ def outline(path: Path) -> Lesson:
     by how long each takes to read.
     """
     cells = read(path)
-    number, first, parts = int(path.name[:2]), cells[0]["source"], split(cells)
-    stated = re.search(r"\*\*Time\*\*: (\d+) minutes", first)
-    heading = TITLE.match(first)
-    if not stated or not heading:
-        raise CourseError(f"{path} does not begin with its title and its minutes")
-    minutes = int(stated[1])
-    to_explain = minutes - sum(
-        it.minutes for n, it in EXERCISES.items() if n.startswith(f"{number}.")
-    )
-    rate = to_explain / sum(map(reading_time, parts.values()))
-    sections = [
-        Section(
-            numbered[1],
-            numbered[2],
-            minutes=max(SHORTEST, round(rate * reading_time(inside))),
-            optional=any("You may skip" in it for it in paragraphs(inside)[:2]),
-            cells=inside,
+    said = FIRST_CELL.match(without_links(cells[0]["source"]))
+    if not said:
+        raise CourseError(
+            f"{path} does not begin with its title, summary, goals, minutes, and what "
+            "comes before it"
         )
+    parts, minutes = split(cells), int(said["minutes"])
+    numbers = [mark(it)["exercise"] for it in cells if mark(it)]
+    exercises = sum(EXERCISES[number].minutes for number in dict.fromkeys(numbers))
+    rate = (minutes - exercises) / sum(map(reading_time, parts.values()))
+    sections = [
+        Section(name, max(SHORTEST, round(rate * reading_time(inside))), inside)
         for name, inside in parts.items()
-        if (numbered := re.fullmatch(r"(\d+\.\d+) (.+)", name))
+        if re.match(r"\d+\.\d+ ", name)
     ]
-    numbers = {f"{it.number} {it.title}" for it in sections}
-    texts = {
-        name: "\n\n".join(paragraphs(inside))
-        for name, inside in parts.items()
-        if name not in numbers
-    }
-    before = re.search(r"\*\*Before\*\*: (.+?)(?:\n\n|\Z)", first, re.DOTALL)
-    goals = re.search(r"\*\*After this lesson you can\*\*\n\n(.+?)\n\n", first, re.S)
+    texts = {name: "\n\n".join(paragraphs(inside)) for name, inside in parts.items()}
     return Lesson(
-        number,
+        int(path.name[:2]),
         path,
-        heading["title"],
-        " ".join(line[2:] for line in heading["summary"].splitlines()),
-        goals[1] if goals else "",
-        " ".join(without_links(before[1]).split()) if before else "",
+        said["title"],
+        said["summary"].replace("\n>", "").removeprefix("> ").strip(),
+        said["goals"],
+        " ".join(said["before"].split()),
         minutes,
         parts[""],
         sections,
@@ -164,22 +185,25 @@ def reading_time(cells: list[Cell]) -> float:
 
 
 def paragraphs(cells: list[Cell]) -> list[str]:
-    """The paragraphs of the text cells, without exercises, folds and inner links."""
+    """The paragraphs of the text cells that belong to no exercise."""
     texts = [
-        without_links(FOLD.sub("", cell["source"]))
-        for cell in cells
-        if cell["cell_type"] == "markdown" and not mark(cell)
+        text_of(it) for it in cells if it["cell_type"] == "markdown" and not mark(it)
     ]
     return [it for it in re.split(r"\n\s*\n", "\n\n".join(texts)) if it.strip()]
 
 
-def statement(section: Section, exercise: str) -> str:
-    """What an exercise asks, without its heading and its hints."""
-    for cell in section.cells:
-        if mark(cell).get("exercise") == exercise and mark(cell)["role"] == "question":
-            text = FOLD.sub("", cell["source"]).partition("\n")[2]
-            return re.sub(r"\n{3,}", "\n\n", without_links(text)).strip()
-    raise ValueError(f"section {section.number} has no exercise {exercise}")
+def figures(cell: Cell) -> Iterator[str]:
+    """The pictures that a cell has drawn, as HTML with their alt texts."""
+    for output in cell.get("outputs", []):
+        if png := output.get("data", {}).get("image/png"):
+            alt = escape(output["metadata"]["image/png"]["alt"])
+            data = "".join("".join(png).split())
+            yield f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def text_of(cell: Cell) -> str:
+    """The text of a cell without what is folded, such as hints, and without links."""
+    return re.sub(r"\n{3,}", "\n\n", without_links(FOLD.sub("", cell["source"])))
 
 
 def without_links(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Pages that need no network: Markdown with formulas, as HTML."""
+"""Markdown: tables, and pages with formulas that need no network."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -32,25 +32,21 @@ COMMANDS = {
 markdown = mistune.create_markdown(escape=False, plugins=["table"])
 
 
-def page(title: str, body: str, more: str = "") -> str:
-    """A whole page with one `h1`; `more` goes into its head."""
+def page(text: str) -> str:
+    """A whole page of Markdown whose first line is its heading."""
+    heading = text.partition("\n")[0].removeprefix("# ")
     style = (HERE / "page.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n{more}</head>\n"
-        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{as_html(text)}</main>\n</body>\n</html>\n"
     )
 
 
 def as_html(text: str) -> str:
     """Markdown as HTML, its formulas drawn."""
     return str(markdown(FORMULA.sub(with_formula, text)))
-
-
-def in_line(text: str) -> str:
-    """One line of Markdown as HTML, without a paragraph around it."""
-    return as_html(text).strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def with_formula(found: re.Match[str]) -> str:
@@ -86,17 +82,7 @@ def formula(tex: str) -> str:
     )
 
 
-def table(
-    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], last: str = ""
-) -> str:
-    """A table whose cells are HTML; the first of each row is its heading."""
-    columns = "".join(f'<th scope="col">{it}</th>' for it in head)
-    lines = "\n".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{it}</td>" for it in rest)}'
-        "</tr>"
-        for first, *rest in rows
-    )
-    return (
-        f"<table><caption>{caption}</caption>\n<thead><tr>{columns}</tr></thead>\n"
-        f"<tbody>\n{lines}\n</tbody>{last}</table>"
-    )
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
