@@ -1,5 +1,6 @@
 """The kit of a workshop: what it holds, what it does not, and how it looks."""
 
+import ast
 import json
 import re
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from itertools import pairwise
 
 import nbformat
 import pytest
+from dry_run import dry_run
 from house import NOTEBOOKS
 from test_forms import secrets
 from test_house import PYTHON
@@ -14,7 +16,7 @@ from test_house import PYTHON
 from course_vit.kit import CourseError
 from course_vit.kit.checks import EXERCISES, judge_of
 from course_vit.kit.cli import main
-from course_vit.kit.exercises import mark
+from course_vit.kit.exercises import mark, read
 from course_vit.kit.markdown import as_html, formula
 from course_vit.kit.mistakes import in_words
 from course_vit.kit.workshop import agenda, kit, workshop
@@ -253,7 +255,9 @@ def test_a_plan_that_cannot_be_read_is_refused(tmp_path, capsys, plan, begin, sa
 
 
 def test_a_plan_that_is_too_short_for_the_first_lesson_is_refused():
-    with pytest.raises(CourseError, match="'30min' is too short for a welcome, lesson 0"):
+    with pytest.raises(
+        CourseError, match="'30min' is too short for a welcome, lesson 0"
+    ):
         agenda.make_agenda("30min")
 
 
@@ -278,6 +282,32 @@ def test_the_notes_name_every_mistake_and_its_exercise(made):
             assert f"Exercise {number} {EXERCISES[number].title}"[:20] in text
             for name in judge_of(number).known():
                 assert in_words(name).lower() in text.lower()
+
+
+# Latecomers, and a dry run
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_latecomer_can_begin_at_every_checkpoint(made, mine, capsys, path):
+    number = str(int(path.name[:2]))
+    command = ["catch-up", number]
+    assert f"course-vit {' '.join(command)}" in text_of(made / "checkpoints.html")
+    assert main([*command, str(mine.folder)]) == 0
+    lesson = mine.folder / path.name
+    assert capsys.readouterr().out.endswith(f"begin here: {lesson}\n")
+    assert mine.progress()[-1].startswith(f"next: exercise {number}.1, ")
+    nodes = [node for cell in read(lesson) for node in cell.get("body", [])]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("my_vit"):
+            exec(ast.unparse(node))  # what it needs is there
+
+
+def test_a_presenter_can_walk_through_an_hour(tmp_path):
+    plan = agenda.make_agenda("1h")
+    (spent,) = dry_run(plan, tmp_path / "talk")
+    assert 0 < spent < 60
+    passed = json.loads((tmp_path / "talk/progress.json").read_text("utf-8"))
+    assert [*passed] == plan.lessons[0].exercises
 
 
 # Lessons

@@ -19,7 +19,7 @@ from ..markdown import page, table
 from ..mistakes import explained
 from ..storage import digest, read_json, write
 from .agenda import Agenda, clock, make_agenda
-from .outline import Lesson, course, figures
+from .outline import Lesson, course
 from .slides import slides
 
 HERE = Path(__file__).parent
@@ -228,11 +228,10 @@ def votes() -> str:
     cards = "".join(f'<div class="card">{letter}</div>' for letter in letters)
     parts = ["# Votes", "## Cards", f'<div class="cards">{cards}</div>']
     for number, section in asked:
-        it, code = EXERCISES[number], section.code_above(number)
-        drawn = [it for cell in section.before(number) for it in figures(cell)]
-        above = (drawn[-1:] or [code]) if it.kind == "choose" else []
-        parts += ['<div class="projector">', f"## {number} {it.title}", *above]
-        parts += [section.exercises[number], "</div>"]
+        it, pictures = EXERCISES[number], section.pictures_above(number)
+        parts += ['<div class="projector">', f"## {number} {it.title}"]
+        parts += pictures[-1:] if it.kind == "choose" else []
+        parts += [section.code_above(number), section.exercises[number], "</div>"]
     return "\n\n".join(parts)
 
 

@@ -68,22 +68,27 @@ class Section:
         return ""
 
     def code_above(self, number: str) -> str:
-        """The code that an exercise is about, if it is right above and draws nothing.
+        """The code right above an exercise, if the exercise is about it.
 
-        Only a question to fix something or to choose is about code, and some of them
-        show the code themselves.
+        That is a question to fix something that does not show the code itself, or to
+        choose if no picture is above it.
         """
-        kind, asked = EXERCISES[number].kind, self.exercises[number]
-        code = list[str]()
+        kind, code = EXERCISES[number].kind, list[str]()
+        needed = kind == "fix" and "```" not in self.exercises[number]
+        if not needed and (kind != "choose" or self.pictures_above(number)):
+            return ""
         for cell in reversed(self.before(number)):
             if cell["cell_type"] != "code" or mark(cell):
                 break
-            code = [cell["source"], *code] if not [*figures(cell)] else code
-        about = kind in ("fix", "choose") and "```" not in asked and code
-        return "```python\n{}\n```".format("\n\n".join(code)) if about else ""
+            code.insert(0, cell["source"])
+        return "```python\n{}\n```".format("\n\n".join(code)) if code else ""
+
+    def pictures_above(self, number: str) -> list[str]:
+        """The pictures above an exercise in its section, as HTML."""
+        return [it for cell in self.before(number) for it in figures(cell)]
 
     def before(self, number: str) -> list[Cell]:
-        """The cells before an exercise."""
+        """The cells of the section before an exercise."""
         numbers = [mark(it).get("exercise") for it in self.cells]
         return self.cells[: numbers.index(number)]
 
