@@ -447,12 +447,36 @@ def test_the_keyboard_turns_the_slides_and_each_fits(made, browser, path):
     page.close()
 
 
+QUESTIONS = sum(it.kind in ("choose", "predict") for it in EXERCISES.values())
+SHEETS = {"agenda": 3, "feedback": 1, "votes": 1 + QUESTIONS}
+SHEETS |= {f"take_home/{path.name[:2]}": 1 for path in NOTEBOOKS}
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize(("name", "most"), [("agenda", 5), ("votes", 40)])
-def test_a_page_prints_to_paper(made, browser, name, most):
+def test_pages_fill_as_many_sheets_of_paper_as_planned(made, browser):
     page = browser.new_page()
-    page.goto((made / f"{name}.html").as_uri())
-    printed = page.pdf(format="A4")
+    printed = {}
+    for name in SHEETS:
+        page.goto((made / f"{name}.html").as_uri())
+        printed[name] = sheets(page.pdf(format="A4"))
+    assert printed == SHEETS
     page.close()
-    count = len(re.findall(rb"/Type\s*/Page\b", printed))
-    assert 2 <= count <= most
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("number", ["05", "12"])
+def test_each_slide_prints_on_one_sheet_with_its_picture(made, browser, number):
+    page = browser.new_page()
+    page.goto(f"{(made / f'slides/{number}.html').as_uri()}?print-pdf")
+    page.wait_for_function("window.Reveal?.isReady()")
+    page.wait_for_selector(".pdf-page img")
+    count = page.evaluate("Reveal.getTotalSlides()")
+    assert sheets(page.pdf(prefer_css_page_size=True)) == count
+    tallest = "Math.max(...[...document.images].map(it => it.offsetHeight))"
+    assert page.evaluate(tallest) <= 610
+    page.close()
+
+
+def sheets(pdf):
+    """The number of pages of a PDF."""
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))

@@ -181,34 +181,29 @@ def notes(lesson: Lesson, agenda: Agenda) -> str:
     for it in lesson.sections:
         parts += [f"## {it.title}", f"> Stop after {it.minutes} minutes."]
         parts += ["It may be skipped, and the agenda skips it."] * it.optional
-        parts += [it.question]
+        parts.append(it.question)
         parts += [f"**Then say.** {said}"] if (said := it.first_paragraph) else []
-        parts += [exercise_notes(lesson, number, agenda) for number in it.exercises]
+        for number, asked in it.exercises.items():
+            parts += exercise_notes(number, asked, number in left(lesson, agenda))
     return "\n\n".join(parts)
 
 
-def exercise_notes(lesson: Lesson, number: str, agenda: Agenda) -> str:
+def exercise_notes(number: str, asked: str, at_home: bool) -> list[str]:
     """An exercise with its answer, if it is short, and its known mistakes."""
     it, mistakes = EXERCISES[number], explained(number)
-    asked = next(s.exercises[number] for s in lesson.sections if number in s.exercises)
-    answer = f"folded in `live/{lesson.path.name}`"
+    answer = "folded in the live notebook"
     if it.kind in ("choose", "predict", "order"):
         answer = f"`{judge_of(number).right}`"
-    home = " The agenda leaves it for home." * (number in left(lesson, agenda))
-    parts = [
-        f"### Exercise {number} {it.title}",
-        f"> {KINDS[it.kind].capitalize()}, {it.difficulty}. Stop after {it.minutes} "
-        f"minutes.{home}",
-        asked,
-        f"**The answer** is {answer}.",
-        it.reason,
-    ]
+    stop = f"> {KINDS[it.kind].capitalize()}, {it.difficulty}. Stop after {it.minutes}"
+    stop += f" minutes.{' The agenda leaves it for home.' * at_home}"
+    parts = [f"### Exercise {number} {it.title}", stop, asked]
+    parts += [f"**The answer** is {answer}.", it.reason]
     if mistakes:
         parts += ["**What the room will get wrong:**", "\n".join(mistakes[:MISTAKES])]
     if rest := mistakes[MISTAKES:]:
         fold = f"<summary>{len(rest)} more that the check recognises</summary>"
         parts += [f"<details>{fold}", "\n".join(rest), "</details>"]
-    return "\n\n".join(parts)
+    return parts
 
 
 # --- What learners see ---
@@ -242,17 +237,12 @@ def take_home(lesson: Lesson, agenda: Agenda) -> str:
         if text := lesson.texts.get(name):
             parts += [f"## {name}", text]
     if numbers := left(lesson, agenda):
-        lines = [
-            f"- {number} {it.title} ({it.minutes} min)"
-            for number in numbers
-            if (it := EXERCISES[number])
-        ]
-        parts += ["## Left to do", '<div class="columns">', "\n".join(lines), "</div>"]
-    parts.append(
-        f"You find all of it in `{lesson.path.name}` in your workbook, which "
-        '`course-vit lab` opens at your next exercise. Where this page says "below", '
-        "it means the lesson."
-    )
+        minutes = sum(EXERCISES[it].minutes for it in numbers)
+        lines = (f"- {it} {EXERCISES[it].title}" for it in numbers)
+        parts += [f"## Left to do, {minutes} minutes", '<div class="columns">']
+        parts += ["\n".join(lines), "</div>"]
+    where = f"All of it is in `{lesson.path.name}` in your workbook"
+    parts.append(f'{where}; "below" means below in the lesson.')
     return "\n\n".join(parts)
 
 

@@ -92,11 +92,9 @@ def make_agenda(plan: str = "5h", begin: str = "9:00") -> Agenda:
             f"the plan {plan!r} is too short for a welcome, lesson 0 with an exercise, "
             "and a goodbye: choose a longer one, such as 1h"
         )
-    whole = [
-        Item(it.title, it.minutes, "lesson", it.number)
-        for it in course()[len(lessons) :]
-    ]
-    cut = [*(it for it in parts if it not in chosen), *whole]
+    cut = [it for it in parts if it not in chosen]
+    for lesson in course()[len(lessons) :]:
+        cut.append(Item(lesson.title, lesson.minutes, "lesson", lesson.number))
     return Agenda(plan, begin, lessons, blocks, cut)
 
 

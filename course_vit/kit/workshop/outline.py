@@ -80,7 +80,7 @@ class Section:
         for cell in reversed(self.before(number)):
             if cell["cell_type"] != "code" or mark(cell):
                 break
-            code.insert(0, cell["source"])
+            code.insert(0, re.sub(r"\n{3,}", "\n\n", cell["source"]))
         return "```python\n{}\n```".format("\n\n".join(code)) if code else ""
 
     def pictures_above(self, number: str) -> list[str]:

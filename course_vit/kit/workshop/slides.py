@@ -24,14 +24,10 @@ KEYS = "Arrow keys turn the pages, Escape shows all of them, F fills the screen.
 
 def slides(lesson: Lesson) -> str:
     """The page with the slides of a lesson."""
-    here = Path(__file__).parent
+    page = Path(__file__).with_name("slides.html").read_text("utf-8")
+    page = page.replace("<!-- title -->", escape(lesson.title))
     parts = (f"<section>\n{as_html(it)}</section>" for it in texts(lesson))
-    return (
-        (here / "slides.html")
-        .read_text("utf-8")
-        .replace("<!-- title -->", escape(lesson.title))
-        .replace("<!-- slides -->", "\n".join(parts))
-    )
+    return page.replace("<!-- slides -->", "\n".join(parts))
 
 
 def texts(lesson: Lesson) -> Iterator[str]:
