@@ -34,18 +34,21 @@ def in_words(mistake: str) -> str:
 def explained(exercise: str) -> list[str]:
     """The known mistakes of an exercise in Markdown, each with the hint that it gets.
 
-    Of a question with options, the letters of the wrong ones come first. Three dots
-    stand in place of each number that the check fills in.
+    For a question with options, the letters of the wrong ones come first.
     """
     lines = []
     for mistake in judge_of(exercise).known().values():
         letters = [it for it in mistake.answers if isinstance(it, str) and len(it) == 1]
         name = ", ".join([*letters, in_words(mistake.name)])
-        parts = Formatter().parse(mistake.hint)
-        hint = "".join(text + "…" * (field is not None) for text, field, *_ in parts)
-        hint = hint or "The check describes what it observed."
-        lines.append(f"- **{name[:1].upper()}{name[1:]}:** {hint}")
+        lines.append(f"- **{name[:1].upper()}{name[1:]}:** {readable(mistake.hint)}")
     return lines
+
+
+def readable(hint: str) -> str:
+    """A hint with three dots for each number that the check fills in."""
+    parts = Formatter().parse(hint)
+    text = "".join(text + "…" * (field is not None) for text, field, *_ in parts)
+    return text or "The check describes what it observed."
 
 
 def caught(
