@@ -234,7 +234,7 @@ def parser() -> argparse.ArgumentParser:
     about = "make all that a workshop needs: agenda, notes, slides, votes, e-mails"
     command = commands.add_parser("workshop", help=about, description=about)
     command.add_argument(
-        "folder", type=folder, metavar="DIR", help="where to write it; an empty folder"
+        "folder", type=folder, metavar="FOLDER", help="where to write it, new or empty"
     )
     command.add_argument(
         "--plan",

@@ -97,8 +97,8 @@ class Section:
 class Lesson:
     """One lesson as a room needs it.
 
-    `first` are the cells above the first section; `texts` are the sections that have no
-    number, such as the key points.
+    `first` are the cells above the first section; `texts` are the paragraphs of every
+    section by its heading, such as "Key points".
     """
 
     number: int
