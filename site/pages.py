@@ -10,14 +10,14 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from string import Formatter
 
 import torch
 
 from course_vit import create_model
-from course_vit.kit.checks import EXERCISES, judge_of
-from course_vit.kit.exercises import lessons, read
-from course_vit.kit.mistakes import in_words
+from course_vit.kit.checks import EXERCISES
+from course_vit.kit.exercises import KINDS, lessons, read
+from course_vit.kit.markdown import table
+from course_vit.kit.mistakes import explained
 from course_vit.kit.models import FAMILIES
 from course_vit.pretrained import NAMINGS
 
@@ -80,23 +80,7 @@ def texts() -> dict[str, str]:
     }
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 # --- Exercises, and the mistakes that their checks recognise ---
-
-KINDS = {
-    "implement": "write",
-    "faded": "complete",
-    "fix": "fix",
-    "predict": "predict",
-    "choose": "choose",
-    "order": "put in order",
-    "test": "write a test",
-}
 
 
 def by_lesson(tell: Callable[[list[str]], str]) -> str:
@@ -143,26 +127,13 @@ def mistakes_of(number: str) -> str:
     text = f"### {number} {it.title}\n\n{place}. Read again: {again}."
     if it.kind == "choose":
         return text
-    known = judge_of(number).known().values()
-    lines = [
-        f"- **{in_words(mistake.name).capitalize()}:** {readable(mistake.hint)}"
-        for mistake in known
-    ]
+    lines = explained(number)
     fold = f"{len(lines)} mistakes that this check recognises"
     return (
         f"{text}\n\n<details><summary>{fold}</summary>\n\n"
         + "\n".join(lines)
         + "\n\n</details>"
     )
-
-
-def readable(hint: str) -> str:
-    """A hint with three dots for each number that the check fills in."""
-    parts = [
-        literal + ("" if name is None else "…")
-        for literal, name, *_ in Formatter().parse(hint)
-    ]
-    return "".join(parts) or "The check describes what it observed."
 
 
 # --- Papers and code ---

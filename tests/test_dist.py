@@ -76,7 +76,8 @@ def test_the_wheel_has_the_lessons_the_tests_of_their_modules_and_nothing_else(b
     with ZipFile(built[0]) as wheel:
         names = set(wheel.namelist())
     (info,) = {name.split("/")[0] for name in names if "dist-info" in name}
-    wanted |= {f"{info}/licenses/{name}" for name in ("LICENSE", "LICENSE-TEXT")}
+    licences = ["LICENSE", "LICENSE-TEXT", "course_vit/kit/workshop/reveal/LICENSE"]
+    wanted |= {f"{info}/licenses/{name}" for name in licences}
     wanted |= {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
     assert names == wanted | {f"{info}/entry_points.txt"}
 
@@ -102,7 +103,7 @@ def test_an_editable_installation_leads_to_the_clone(tmp_path):
 
 
 def test_the_metadata_is_valid_and_says_what_to_install(metadata):
-    assert metadata.license_expression == "Apache-2.0 AND CC-BY-4.0"
+    assert metadata.license_expression == "Apache-2.0 AND CC-BY-4.0 AND MIT"
     assert metadata.description_content_type == "text/markdown"
     assert {"course", "check"} <= set(metadata.provides_extra)
 

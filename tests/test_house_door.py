@@ -91,6 +91,20 @@ def licences(text):
     return set(re.findall(rf"\b({words})\b", text.replace("matplotlib", "Matplotlib")))
 
 
+def test_code_of_others_comes_with_its_licence():
+    stated = {row[0].strip("`"): row for row in table("Code of others in the course")}
+    foreign = {path.parent for path in ROOT.glob("course_vit/**/LICENSE")}
+    assert {f"{it.relative_to(ROOT).as_posix()}/" for it in foreign} == {*stated}
+    for folder, (_, source, licence) in stated.items():
+        name = f"{folder}LICENSE"
+        assert name in licence
+        assert name in PROJECT["project"]["license-files"]
+        assert "Permission is hereby granted, free of charge" in read(name)
+        assert licences(licence) == {"MIT"}
+        script = source.split()[0]
+        assert script.encode() in (ROOT / folder / "reveal.js").read_bytes()[:200]
+
+
 @pytest.mark.parametrize(("package", "stated"), table("Packages"), ids=lambda it: it)
 def test_the_licence_of_a_package_is_what_the_package_says(package, stated):
     told = metadata(package)

@@ -10,6 +10,7 @@ from house import MODULES, NOTEBOOKS, ROOT
 
 from course_vit import create_model
 from course_vit.kit.checks import EXERCISES, judge_of
+from course_vit.kit.mistakes import readable
 from course_vit.pretrained import NAMINGS
 
 sys.path.insert(0, str(ROOT / "site"))
@@ -122,10 +123,8 @@ def test_the_mistakes_are_folded_under_their_exercise_and_its_section():
 
 
 def test_a_hint_shows_three_dots_for_what_the_check_fills_in():
-    assert pages.readable("rows sum to {got[0]:.3f}, not {{1}}") == (
-        "rows sum to …, not {1}"
-    )
-    assert pages.readable("") == "The check describes what it observed."
+    assert readable("rows sum to {got[0]:.3f}, not {{1}}") == ("rows sum to …, not {1}")
+    assert readable("") == "The check describes what it observed."
     assert not re.search(r"\{\w+[\[:}]", made("mistakes"))
 
 

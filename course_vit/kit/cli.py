@@ -231,6 +231,24 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--no-browser", action="store_true", help="do not open the page, only write it"
     )
+    about = "make all that a workshop needs: agenda, notes, slides, votes, e-mails"
+    command = commands.add_parser("workshop", help=about, description=about)
+    command.add_argument(
+        "folder", type=folder, metavar="FOLDER", help="where to write it, new or empty"
+    )
+    command.add_argument(
+        "--plan",
+        default="5h",
+        metavar="LENGTH",
+        help="such as 5h, 2x6h or 5x90min, breaks included (default: 5h)",
+    )
+    command.add_argument(
+        "--begin",
+        default="9:00",
+        metavar="TIME",
+        help="when each session begins (default: 9:00)",
+    )
+    command.set_defaults(run=run_workshop)
     about = "show how far a room is, from the files that its learners share"
     command = commands.add_parser("report", help=about, description=about)
     command.add_argument(
@@ -389,6 +407,14 @@ def run_report(options: argparse.Namespace) -> int:
         from .report import report
 
     print("\n".join(report(options.files, options.output)))
+    return 0
+
+
+def run_workshop(options: argparse.Namespace) -> int:
+    with ending_at_once():
+        from .workshop import workshop
+
+    print("\n".join(workshop(options.folder, options.plan, options.begin)))
     return 0
 
 

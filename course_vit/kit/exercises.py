@@ -20,6 +20,16 @@ HEADING = re.compile(
     r"### Exercise (?P<number>\d+\.\d+) "
     r"\((?P<minutes>\d+) min, (?P<difficulty>easy|medium|hard)\) (?P<title>.+)\n"
 )
+# What an exercise of each kind asks for.
+KINDS = {
+    "implement": "write",
+    "faded": "complete",
+    "fix": "fix",
+    "predict": "predict",
+    "choose": "choose",
+    "order": "put in order",
+    "test": "write a test",
+}
 FOLD = re.compile(r"<details><summary>(.*?)</summary>\s*(.*?)\s*</details>", re.DOTALL)
 
 

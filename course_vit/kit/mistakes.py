@@ -1,6 +1,7 @@
 """Wrong implementations of what the lessons build, and which of them a test catches."""
 
 from collections.abc import Callable, Iterable, Mapping
+from string import Formatter
 from typing import Any
 
 import torch
@@ -28,6 +29,26 @@ def wrong(exercise: str, *without: str) -> dict[str, Any]:
 def in_words(mistake: str) -> str:
     """The name of a mistake as people read it."""
     return mistake.replace("-", " ")
+
+
+def explained(exercise: str) -> list[str]:
+    """The known mistakes of an exercise in Markdown, each with the hint that it gets.
+
+    For a question with options, the letters of the wrong ones come first.
+    """
+    lines = []
+    for mistake in judge_of(exercise).known().values():
+        letters = [it for it in mistake.answers if isinstance(it, str) and len(it) == 1]
+        name = ", ".join([*letters, in_words(mistake.name)])
+        lines.append(f"- **{name[:1].upper()}{name[1:]}:** {readable(mistake.hint)}")
+    return lines
+
+
+def readable(hint: str) -> str:
+    """A hint with three dots for each number that the check fills in."""
+    parts = Formatter().parse(hint)
+    text = "".join(text + "…" * (field is not None) for text, field, *_ in parts)
+    return text or "The check describes what it observed."
 
 
 def caught(
