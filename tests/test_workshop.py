@@ -191,10 +191,10 @@ def test_what_is_shown_and_what_is_cut_is_the_whole_course(plan):
 
 
 @each_plan
-def test_at_most_half_of_the_time_is_for_explaining(plan):
+def test_at_most_three_quarters_of_the_time_are_for_explaining(plan):
     blocks = agenda.make_agenda(plan).blocks
     explained = sum(block.minutes("explain") for block in blocks)
-    assert 2 * explained <= sum(block.end - block.begin for block in blocks)
+    assert explained <= 0.75 * sum(block.end - block.begin for block in blocks)
 
 
 def test_the_agenda_says_the_rule_of_the_code(made):
@@ -210,17 +210,10 @@ def test_every_lesson_that_is_shown_has_an_exercise(plan):
     assert done == {it.number for it in made.lessons}
 
 
-def test_five_hours_have_as_much_for_exercises_as_for_explaining_in_each_block():
-    for block in agenda.make_agenda("5h").blocks:
-        explained, exercised = block.minutes("explain"), block.minutes("exercise")
-        assert 0.4 < exercised / (explained + exercised) < 0.6
-
-
-@pytest.mark.parametrize(("plan", "last"), [("5h", 4), ("5x90min", 6), ("2x6h", 8)])
+@pytest.mark.parametrize(("plan", "last"), [("5h", 6), ("5x90min", 9), ("2x6h", 11)])
 def test_how_far_a_plan_goes(plan, last):
     made = agenda.make_agenda(plan)
     assert made.lessons[-1].number == last
-    assert sum(it.kind == "exercise" for it in made.cut) <= 2
 
 
 def test_the_page_of_the_agenda_shows_every_item_and_every_cut(made):
@@ -307,7 +300,7 @@ def test_a_presenter_can_walk_through_an_hour(tmp_path):
     (spent,) = dry_run(plan, tmp_path / "talk")
     assert 0 < spent < 60
     passed = json.loads((tmp_path / "talk/progress.json").read_text("utf-8"))
-    assert [*passed] == plan.lessons[0].exercises
+    assert [*passed] == [it for lesson in plan.lessons for it in lesson.exercises]
 
 
 # Lessons

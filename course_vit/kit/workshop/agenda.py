@@ -1,7 +1,8 @@
 """The agenda of a workshop: what fits into its hours, and what is cut.
 
-The rule: lessons come in order, for as long as explaining them takes at most half of
-the time, and the rest of the time is for their exercises, the shortest first.
+The rule: lessons come in order, each with its shortest exercise, for as long as
+explaining them takes at most three quarters of the time. The rest of the time is for
+their other exercises, the shortest first.
 """
 
 import re
@@ -13,6 +14,7 @@ from ..checks import EXERCISES
 from .outline import Lesson, course
 
 LONGEST_BLOCK, PAUSE, LUNCH = 90, 15, 40
+MOST = 0.75  # of the time for explaining
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,20 @@ def make_agenda(plan: str = "5h", begin: str = "9:00") -> Agenda:
     """
     empty = make_blocks(*read_plan(plan), read_time(begin))
     time = sum(it.end - it.begin for it in empty)
-    lessons, chosen = list[Lesson](), list[Item]()
+    lessons, chosen, blocks = list[Lesson](), list[Item](), list[Block]()
     for lesson in course():
-        explained = [it for it in items(lesson) if it.kind == "explain"]
-        if 2 * sum(it.minutes for it in [*chosen, *explained]) > time:
+        more = [*chosen, *core(lesson)]
+        explained = sum(it.minutes for it in more if it.kind == "explain")
+        filled = fill(empty, more)
+        if not filled or explained > MOST * time:
             break
-        lessons.append(lesson)
-        chosen += explained
+        lessons, chosen, blocks = [*lessons, lesson], more, filled
     parts = [it for lesson in lessons for it in items(lesson)]
-    exercises = [it for it in parts if it.kind == "exercise"]
-    blocks = list[Block]()
-    for exercise in sorted(exercises, key=lambda it: it.minutes):
-        more = {*chosen, exercise}
-        if filled := fill(empty, [it for it in parts if it in more]):
-            blocks, chosen = filled, [*more]
+    others = [it for it in parts if it.kind == "exercise" and it not in chosen]
+    for exercise in sorted(others, key=lambda it: it.minutes):
+        with_it = {*chosen, exercise}
+        if filled := fill(empty, [it for it in parts if it in with_it]):
+            chosen, blocks = [*with_it], filled
     if not blocks:
         raise CourseError(
             f"the plan {plan!r} is too short for a welcome, lesson 0 with an exercise, "
@@ -163,3 +165,11 @@ def items(lesson: Lesson) -> Iterator[Item]:
             it = EXERCISES[number]
             title = f"Exercise {number} {it.title}"
             yield Item(title, it.minutes, "exercise", lesson.number, number)
+
+
+def core(lesson: Lesson) -> list[Item]:
+    """The parts of a lesson that no agenda may cut: one exercise is enough."""
+    parts = list(items(lesson))
+    exercises = [it for it in parts if it.kind == "exercise"]
+    shortest = min(exercises, key=lambda it: it.minutes, default=None)
+    return [it for it in parts if it.kind == "explain" or it is shortest]
