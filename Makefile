@@ -46,8 +46,9 @@ lab: $(LAB_ENV)  ## open your workbook in JupyterLab (the first time: install an
 
 test: check-export check-style check-types check-spelling check-code check-notebooks  ## check everything but the browser
 
-test-browser: $(TEST_ENV)  ## run every notebook and the explorer in a real browser
-	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py tests/test_explorer.py
+test-browser: $(TEST_ENV)  ## visit notebooks, explorer and workshop pages in a real browser
+	$(PY) -m pytest -m browser --durations=10 tests/test_browser.py \
+		tests/test_explorer.py tests/test_workshop.py
 
 site: $(TEST_ENV)  ## build the web site in site/_build/html
 	rm -rf site/_build/sources && mkdir -p site/_build/sources
