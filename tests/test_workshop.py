@@ -157,6 +157,15 @@ def test_the_live_notebooks_fold_each_answer(made):
         assert not any(it.get("outputs") for it in live["cells"])
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_slide_shows_what_a_lesson_folds(made, path):
+    shown = " ".join(text_of(made / f"slides/{path.name[:2]}.html").split())
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            last = cell.source.splitlines()[-1].strip()
+            assert last not in shown, cell.id
+
+
 # The agenda
 
 

@@ -3,7 +3,7 @@
 What becomes a slide: the title with the goals; the picture that opens the lesson; each
 numbered section with its question and first paragraph; each displayed formula with the
 paragraph below it; each figure; each exercise, without its hints; each short piece of
-exported code that is not the answer to an exercise; the key points.
+exported code that is neither folded nor the answer to an exercise; the key points.
 """
 
 import re
@@ -63,10 +63,12 @@ def formulas(cell: Cell, section: Section) -> Iterator[str]:
 
 
 def code(cell: Cell) -> Iterator[str]:
-    """The code of an exported cell that is no answer, without its docstrings."""
+    """The code of an exported cell, unless folded or an answer; without docstrings."""
     source = cell["source"]
+    folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
     exported = cell["cell_type"] == "code" and source.startswith("#| export\n")
-    if exported and mark(cell).get("role") != "solution" and DEFINITION.search(source):
+    answers = mark(cell).get("role") == "solution"
+    if exported and not (folded or answers) and DEFINITION.search(source):
         short = DOCSTRING.sub("", source.removeprefix("#| export\n")).strip()
         if short.count("\n") < LONGEST_CODE:
             yield f"```python\n{short}\n```"
