@@ -44,10 +44,10 @@ def table(rows):
 
 def picture(cells, attention):
     """Every ratio with its quartiles, and the time of attention against tokens."""
-    fig, (left, right) = plots.figure(1, 2, width=11, height=6)
+    fig, (left, right) = plots.figure(1, 2, width=11, height=1.5 + 0.5 * len(cells))
     styles, middles, places = {}, [], {}
     for cell in cells:
-        label = f"{cell['model']}, {cell['task']}"
+        label = ", ".join(cell[key] for key in ("model", "task", "mode"))
         places[label] = place = -len(places)
         ratios = {k: value for k, value in cell.items() if isinstance(value, list)}
         for i, (peer, (low, middle, high)) in enumerate(ratios.items()):
@@ -61,13 +61,14 @@ def picture(cells, attention):
     left.axvline(1, color="gray", linewidth=1, linestyle=":")
     left.set_yticks(list(places.values()), list(places))
     left.set_xlabel("the peer's time / ours (right of 1: we are faster)")
-    left.legend(fontsize=8)
+    handles, names = left.get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=6, fontsize=9)
     tokens = [row["tokens"] for row in attention]
     for way in list(attention[0])[1:]:
         right.loglog(tokens, [row[way] for row in attention], marker="o", label=way)
     right.set_xlabel("tokens")
     right.set_ylabel("ms, one head of width 64")
-    right.legend(fontsize=8)
+    right.legend(fontsize=9)
     last = [f"{way} {text_of(x)} ms" for way, x in attention[-1].items()][1:]
     return plots.describe(
         fig,
