@@ -63,8 +63,9 @@ def compiled(model: nn.Module, images: Tensor) -> Way:
     oneDNN instead of MKL, which was faster where we measured it.
     """
     run = torch.compile(model, dynamic=True if images.device.type == "cpu" else None)
-    with torch._inductor.config.patch(freezing=True):  # only here torch remembers
-        run(images)  # that the graph belongs to these weights
+    # As an option of `compile`, torch would not guard the weights of a frozen graph.
+    with torch._inductor.config.patch(freezing=True):
+        run(images)
     return run
 
 
