@@ -10,6 +10,7 @@ Printed from notebooks/11_pretrained.ipynb: edit there, then `make export`.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import isqrt, prod
 from typing import Any
 
@@ -450,9 +451,15 @@ def load_weights(
     if (kernel := "patch_embed.proj.weight") in weights.keys() & ours.keys():
         weights[kernel] = fit_channels(weights[kernel], ours[kernel].shape[1])
     if differences := list_differences(weights, ours):
-        raise ValueError(
-            f"the weights do not fit: {'; '.join(differences)}; build the model that"
-            " these weights were made for, or get a file that is not damaged"
+        advice = (
+            "build the model that these weights were made for, or get a file that is"
+            " not damaged"
         )
+        with suppress(ValueError):  # no table knows the names
+            words = NAMINGS[recognise_naming(weights)]
+            strange = weights.keys() - ours.keys()
+            if any(rename_key(key, words)[1] in ours for key in strange):
+                advice = "convert them first, with convert_state_dict"
+        raise ValueError(f"the weights do not fit: {'; '.join(differences)}; {advice}")
     model.load_state_dict(weights)
     return said

@@ -676,6 +676,27 @@ def test_what_does_not_fit_is_named_and_the_model_stays_as_it_was(package):
     assert all(torch.equal(before[key], t) for key, t in model.state_dict().items())
 
 
+@pytest.mark.parametrize("peer", ["torchvision", "transformers", "wrapped"])
+def test_names_that_were_not_converted_are_sent_to_convert_state_dict(package, peer):
+    if peer == "wrapped":
+        state = {f"module.{k}": t for k, t in ours(package).state_dict().items()}
+    else:
+        state = PEERS[peer]().state_dict()
+    with pytest.raises(ValueError, match="the weights do not fit") as raised:
+        package.load_weights(ours(package), state)
+    assert "convert them first, with convert_state_dict" in str(raised.value)
+    assert "damaged" not in str(raised.value)
+    package.load_weights(ours(package), package.convert_state_dict(state))
+
+
+def test_no_other_refused_file_is_sent_to_convert_state_dict(package):
+    state = ours(package, depth=4).state_dict()
+    for bad in (state, {"net.0.weight": torch.ones(48)}, {}):
+        with pytest.raises(ValueError, match="the weights do not fit") as raised:
+            package.load_weights(ours(package), bad)
+        assert "convert_state_dict" not in str(raised.value)
+
+
 def test_many_names_are_cut_and_counted(package):
     state = ours(package, depth=4).state_dict()
     with pytest.raises(ValueError, match=r"unexpected: blocks\.2.* and 16 more"):

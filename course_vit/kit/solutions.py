@@ -349,7 +349,7 @@ def gap(ours: nn.Module, theirs: nn.Module, images: Tensor) -> float:
 
 # Exercise 14.2
 def paired_lead(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
-    """The mean lead over five seeds, and half of its 95 % interval."""
+    """The mean lead over five seeds, and half the width of its 95 % interval."""
     leads = ours - theirs
     standard_error = leads.std() / len(leads) ** 0.5
     return leads.mean().item(), 2.776 * standard_error.item()

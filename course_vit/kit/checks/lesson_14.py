@@ -63,7 +63,7 @@ pairs.mistakes |= {
     "sign-lost: `ours` is behind here, so its mean lead is {right:.2f}, got"
     " {got:.2f}": by_hand(lambda ours, theirs: (ours - theirs).abs()),
     "pairs-torn-apart: half of the interval came out as {got:.2f} instead of"
-    " {right:.2f}: the spread of each model by itself also holds what is hard about a"
+    " {right:.2f}: the spread of each model by itself also contains the difficulty of a"
     " seed's images. What do the two models of a seed have in common?": answers(
         by_hand(
             half=lambda leads, ours, theirs: (
@@ -81,8 +81,8 @@ pairs.mistakes |= {
     " of five leads varies less. By which factor?": by_hand(
         half=lambda leads, ours, theirs: 2.776 * leads.std()
     ),
-    "divided-by-the-number: {got:.2f} is too narrow: the spread is divided by the root"
-    " of the number of seeds": by_hand(
+    "divided-by-the-number: {got:.2f} is too narrow: the spread is divided by the"
+    " square root of the number of seeds": by_hand(
         half=lambda leads, ours, theirs: 2.776 * leads.std() / 5
     ),
     "factor-forgotten: {got:.2f} is one standard error, and the interval reaches"
