@@ -73,8 +73,13 @@ def find_images(place: str, seed: int = 0, skip_broken: bool = False) -> Images:
         return Images(*parts, data.class_names, data.in_chans, data.img_size[0])
     folder = Path(place).expanduser()
     if not folder.is_dir():
-        names = ", ".join(["digits", *DOWNLOADS])
-        raise CourseError(f"{place!r} is neither a folder nor one of {names}")
+        known = ", ".join(["digits", *DOWNLOADS])
+        raise CourseError(f"{place!r} is neither a folder nor one of {known}")
+    return folder_images(folder, seed, skip_broken)
+
+
+def folder_images(folder: Path, seed: int, skip_broken: bool) -> Images:
+    """Open a folder of images; arguments and errors are those of `find_images`."""
     names = [name for name in ("train", "val") if (folder / name).is_dir()]
     if len(names) == 1:
         raise CourseError(
@@ -82,8 +87,8 @@ def find_images(place: str, seed: int = 0, skip_broken: bool = False) -> Images:
             " others for validation into val/"
         )
     parts = [Classes(folder / name) for name in names] or [Classes(folder)]
-    if names and parts[0].classes != parts[1].classes:
-        differ = set(parts[0].classes) ^ set(parts[1].classes)
+    classes = parts[0].classes
+    if differ := set(classes) ^ set(parts[-1].classes):
         raise CourseError(
             f"train/ and val/ in {folder} must have the same classes, but only one has"
             f" {', '.join(sorted(differ))}"
@@ -98,11 +103,13 @@ def find_images(place: str, seed: int = 0, skip_broken: bool = False) -> Images:
     for part in parts:
         part.leave_out(broken)
     train, val = parts if names else held_out(parts[0], seed)
-    return Images(train, val, parts[0].classes, 3, 32, len(broken))
+    return Images(train, val, classes, 3, 32, len(broken))
 
 
 class Classes(ImageFolder):
     """A folder with a subfolder of images for each class; hidden ones do not count."""
+
+    samples: list[tuple[str, int]]
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -200,7 +207,8 @@ class Order(Sampler[list[int]]):
         seed = self.generator.initial_seed()
         own = torch.Generator().manual_seed(seed)
         order = seed * self.images + torch.randperm(self.images, generator=own)
-        rows = order[: len(self) * self.batch].view(len(self), self.number, -1)
+        shape = len(self), self.number, self.batch // self.number
+        rows = order[: len(self) * self.batch].view(shape)
         yield from rows[:, self.rank].tolist()
 
 
@@ -230,7 +238,7 @@ class Prepared(Dataset):
     def __getitem__(self, key: int) -> tuple[int, Tensor, int]:
         image, label = self.data[key % len(self.data)]
         with drawn_from(2 * key):
-            return key, self.change(image), int(label)
+            return key, self.change(image).as_subclass(Tensor), int(label)
 
 
 Row = tuple[int, Tensor, int]

@@ -144,22 +144,24 @@ def spread(model: nn.Module, shard: bool) -> nn.Module:
         mesh = dist.init_device_mesh(
             next(model.parameters()).device.type, (dist.get_world_size(),)
         )
-        for part in (*model.blocks, model):
+        blocks: Any = model.blocks
+        for part in (*blocks, model):
             # The last part, too, lets go of what it gathered, because its own weights
             # may be exchanged for their averages before it is used again.
             fully_shard(part, mesh=mesh, reshard_after_forward=True)
         return model
     if not several():
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    return DistributedDataParallel(model)
 
 
 def synchronise(model: nn.Module, on: bool) -> None:
     """Whether the next backward pass shares its gradients with other processes."""
-    if isinstance(model, DistributedDataParallel):
+    share: Any = getattr(model, "set_requires_gradient_sync", None)  # FSDP2
+    if share:
+        share(on)
+    elif isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = on  # what model.no_sync() sets
-    elif hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(on)
 
 
 def whole(state: Any) -> Any:

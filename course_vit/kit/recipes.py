@@ -132,7 +132,7 @@ def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
 
 def parsed(known: Field, value: str) -> Any:
     """The value of a field, from a text."""
-    kind = type(known.default)
+    kind: Any = type(known.default)
     try:
         return kind(value)
     except ValueError:

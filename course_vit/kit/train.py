@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -35,6 +35,7 @@ from ..training import (
     init_narrow,
     logits_of,
     make_optimizer,
+    num_batches,
     plain,
     resume_run,
     save_run,
@@ -58,7 +59,7 @@ from .processes import (
 )
 from .recipes import RECIPES, Recipe
 from .storage import LOCK, locked, write
-from .weights import WeightSet, of_model, settings_beside
+from .weights import WeightSet, of_model, read_weights, settings_beside
 
 # The models of lessons 7 and 9, whose image size and channels are those of the images.
 _NARROW: dict[str, Any] = {
@@ -136,7 +137,7 @@ def train(
         print(about(model, images, recipe, run, place))
         try:
             folder = Folder(output, model, how, images.class_names, place.rank == 0)
-            finish(run, val_loader, folder)
+            finish(run, val_loader, folder, recipe.batch)
         except FloatingPointError as error:
             raise CourseError(str(error)) from error
         except KeyboardInterrupt:
@@ -423,8 +424,8 @@ def load_trained(folder: Path) -> tuple[nn.Module, WeightSet]:
         how = replace(WeightSet(""), **settings_beside(folder))
         how = replace(how, classes=known["num_classes"])
         model = make_model(known["architecture"], how, how.classes)
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        model.load_state_dict(read_weights(folder / WEIGHTS))
+    except (CourseError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise CourseError(f"{folder} holds no trained model: {error}") from error
     return model, how
 
@@ -451,8 +452,8 @@ def open_folder(
     stack.enter_context(locked(output, seconds=0, todo=todo))
     old = json.loads(known.read_text("utf-8")) if known.exists() else settings
     allowed = {"processes"} if resume_anyway else set()
-    for name in sorted({*old, *settings} - allowed):
-        if old.get(name) != settings.get(name):
+    for name in old | settings:
+        if name not in allowed and old.get(name) != settings.get(name):
             also = ", or add --resume-anyway" if name == "processes" else ""
             raise CourseError(
                 f"{output} holds a run with {name} {old.get(name)}, got"
@@ -521,8 +522,13 @@ class Folder:
                     writer.add_scalar(name, value, epoch)
 
 
-def finish(run: Run, val_loader: DataLoader, folder: Folder) -> None:
-    """Train the epochs that a run still lacks; keep and print the result of each."""
+def finish(run: Run, val_loader: DataLoader, folder: Folder, batch: int) -> None:
+    """Train the epochs that a run still lacks; keep and print the result of each.
+
+    batch: how many images a step sees, over all processes.
+    """
+    if run.history:  # an earlier process may have been killed before it did this
+        folder.publish(run)
     for _ in range(len(run.history), run.epochs):
         start = time.perf_counter()
         train_epoch(run)
@@ -533,8 +539,9 @@ def finish(run: Run, val_loader: DataLoader, folder: Folder) -> None:
         folder.keep(run)
         folder.publish(run)
         folder.events(run.history[-1])
-        print(line(run, seconds), flush=True)
-    folder.publish(run)
+        print(
+            line(run.history[-1], batch * num_batches(run.loader) / seconds), flush=True
+        )
 
 
 def about(model: str, images: Images, recipe: Recipe, run: Run, place: Place) -> str:
@@ -548,15 +555,14 @@ def about(model: str, images: Images, recipe: Recipe, run: Run, place: Place) ->
         f" {len(images.val):,} for validation{skipped}\n"
         f"global batch {recipe.batch} = {each} images x {place.number} processes x"
         f" {recipe.accumulate} pieces; highest learning rate {recipe.lr:g}\n"
-        f"{run.epochs} epochs of {len(run.loader)} steps{done}"
+        f"{run.epochs} epochs of {num_batches(run.loader)} steps{done}"
     )
 
 
-def line(run: Run, seconds: float) -> str:
-    """The last record of a run, for people."""
-    record, order = run.history[-1], run.loader.batch_sampler
+def line(record: dict[str, float], speed: float) -> str:
+    """The record of an epoch, and how many images it learned from in a second."""
     return (
         f"epoch {record['epoch']:3}: loss {record['loss']:.4f}, validation"
         f" {record['val_loss']:.4f}, accuracy {record['val_accuracy']:.1%},"
-        f" {len(order) * order.batch / seconds:,.0f} images/s"
+        f" {speed:,.0f} images/s"
     )

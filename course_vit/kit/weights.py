@@ -60,7 +60,7 @@ class WeightSet:
         torchvision's files, an address, or an absolute path.
     naming: the `naming` of `convert_state_dict`; None = the file was not read yet.
     policy: how positions are stretched, the `policy` of `resize_position_embedding`.
-    mean, std: mean and standard deviation by which the three colours of an image,
+    mean, std: mean and standard deviation by which the channels of an image,
         between 0 and 1, are normalised.
     crop: which share of the shorter side the middle `img_size` pixels cover.
     interpolation: how images are resized, in torchvision's words.
@@ -74,8 +74,8 @@ class WeightSet:
     source: str
     naming: str | None = "timm"
     policy: str = "timm"
-    mean: tuple[float, float, float] = HALF
-    std: tuple[float, float, float] = HALF
+    mean: tuple[float, ...] = HALF
+    std: tuple[float, ...] = HALF
     crop: float = 0.9
     interpolation: str = "bicubic"
     img_size: int = 224
