@@ -27,7 +27,6 @@ from torchvision.transforms import v2
 import course_vit.kit.train as command
 from course_vit.deit import DistillationLoss
 from course_vit.kit import CourseError, cli, predict
-from course_vit.kit.data import digit_images
 from course_vit.kit.images import (
     Order,
     Prepared,
@@ -57,20 +56,6 @@ TINY = Recipe(epochs=3, batch=8, img_size=8, affine=1 / 16)
 RANDOM = replace(  # everything that draws random numbers
     RECIPES["deit"], epochs=3, batch=8, img_size=8, affine=0.1, warmup=0.1
 )
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """A folder with images of digits in three classes: 24 to train, 12 to judge."""
-    root = tmp_path_factory.mktemp("digits")
-    images, labels = digit_images()
-    for label, name in enumerate(["none", "one", "two"]):
-        pixels = (images[labels == label][:12, 0] * 255).byte().numpy()
-        for number, picture in enumerate(pixels):
-            place = root / ("train" if number < 8 else "val") / name
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).convert("RGB").save(place / f"{number}.png")
-    return root
 
 
 @pytest.fixture
