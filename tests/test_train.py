@@ -49,7 +49,7 @@ from course_vit.kit.train import (
     train,
 )
 from course_vit.kit.weights import WeightSet
-from course_vit.training import train_step
+from course_vit.training import evaluate, train_step
 
 ALONE = Place(0, 1, torch.device("cpu"))
 TINY = Recipe(epochs=3, batch=8, img_size=8, affine=1 / 16)
@@ -475,6 +475,11 @@ def test_a_run_leaves_its_log_its_weights_and_what_belongs_to_them(digits, capsy
     ]
     assert records == history
     assert len(history) == 3
+    assert f"load_trained('{folder}') in Python" in said
+    model, how = command.load_trained(folder)
+    _, val_loader = loaders(find_images(str(digits)), how, TINY)
+    scores = evaluate(model, val_loader)
+    assert scores["accuracy"] == history[-1]["val_accuracy"]
 
 
 def test_a_run_learns(digits):
@@ -593,11 +598,12 @@ def test_a_second_run_in_the_same_folder_is_refused(digits, tmp_path):
         train("digits_vit", str(digits), TINY, tmp_path / "run")
 
 
-def test_a_damaged_checkpoint_is_named(digits, tmp_path):
+def test_a_damaged_file_is_named(digits, tmp_path):
     train("digits_vit", str(digits), TINY, tmp_path / "run")
-    (tmp_path / "run" / "run.pth").write_bytes(b"nothing")
-    with pytest.raises(CourseError, match=r"run.pth is damaged"):
-        train("digits_vit", str(digits), TINY, tmp_path / "run")
+    for name, what in {"run.pth": "is damaged", "settings.json": "be read"}.items():
+        (tmp_path / "run" / name).write_bytes(b"[]")
+        with pytest.raises(CourseError, match=f"{name} .*{what}"):
+            train("digits_vit", str(digits), TINY, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(digits):
@@ -624,8 +630,7 @@ def test_what_cannot_be_trained_is_refused(digits, model, options, message):
 def test_other_programs_read_the_weights(digits, tmp_path):
     recipe = replace(TINY, epochs=1, img_size=32, batch=24)
     train("vit_tiny_patch16_224", str(digits), recipe, tmp_path / "run")
-    file = tmp_path / "run" / "model.safetensors"
-    model, how = predict.load("vit_tiny_patch16_224", str(file))
+    model, how = predict.load("vit_tiny_patch16_224", str(tmp_path / "run"))
     assert (how.img_size, how.classes, how.mean) == (32, 3, (0.5, 0.5, 0.5))
     assert predict.class_names(how) == ["none", "one", "two"]
     images = torch.rand(2, 3, 32, 32)

@@ -131,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights",
         metavar="FILE",
-        help="the name of a set, or a file (default: the published weights, downloaded"
-        " once). A file does not record how the training images were prepared, so yours"
-        " are prepared in the usual way for the model's family",
+        help="the name of a set, or a file, or the folder of course-vit train (default:"
+        " the published weights, downloaded once). Images are prepared as the file's"
+        " config.json says, or else in the usual way for the model's family",
     )
     command.add_argument(
         "--entry",

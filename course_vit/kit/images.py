@@ -7,7 +7,7 @@ number of the image.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -350,7 +350,11 @@ def loaders(
             f" {recipe.accumulate} pieces{' and pairs of images' if blend else ''} need"
             f" a multiple of {unit}, such as {fit}"
         )
-    check_number(images.train, recipe.batch)
+    if len(images.train) < recipe.batch:
+        raise CourseError(
+            f"there are {len(images.train)} images for training, fewer than one batch:"
+            f" set --batch to {len(images.train)} or less"
+        )
     generator = torch.Generator()
     options: dict[str, Any] = {"num_workers": recipe.workers}
     if recipe.workers:  # a forked process would crash in CUDA
@@ -362,7 +366,7 @@ def loaders(
         collate_fn=partial(batch_of, blend=blend),
         **options,
     )
-    train.hidden = True if rank or "PYTEST_VERSION" in os.environ else None
+    train.hidden = True if rank else None
     val = DataLoader(
         Prepared(images.val, v2.Compose(as_shown(how))),
         batch_size=recipe.batch // number // recipe.accumulate,
@@ -370,11 +374,3 @@ def loaders(
         **options,
     )
     return train, val
-
-
-def check_number(images: Sized, batch: int) -> None:
-    if len(images) < batch:
-        raise CourseError(
-            f"there are {len(images)} images for training, fewer than one batch: set"
-            f" --batch to {len(images)} or less"
-        )

@@ -58,7 +58,7 @@ from .processes import (
     whole,
 )
 from .recipes import RECIPES, Recipe
-from .storage import LOCK, locked, write
+from .storage import LOCK, locked, read_json, write
 from .weights import WeightSet, of_model, read_weights, settings_beside
 
 # The models of lessons 7 and 9, whose image size and channels are those of the images.
@@ -146,8 +146,10 @@ def train(
             ) from None
         print(f"{output} holds {', '.join(sorted(folder.names))}")
         if model in list_models():
-            file = output / WEIGHTS
-            print(f"use it: course-vit predict IMAGE --model {model} --weights {file}")
+            todo = f"course-vit predict IMAGE --model {model} --weights {output}"
+        else:
+            todo = f"course_vit.kit.train.load_trained({str(output)!r}) in Python"
+        print(f"use the model: {todo}")
         return run.history
 
 
@@ -414,11 +416,12 @@ def column(values: tuple[float, ...], images: Tensor) -> Tensor:
     return torch.tensor(values, device=images.device)[:, None, None]
 
 
-def load_trained(folder: Path) -> tuple[nn.Module, WeightSet]:
-    """Load the model that an earlier run left in its folder.
+def load_trained(folder: str | Path) -> tuple[nn.Module, WeightSet]:
+    """Load the model that an earlier run left, and how its images are prepared.
 
     Raises CourseError if there is none.
     """
+    folder = Path(folder)
     try:
         known = json.loads((folder / CONFIG).read_text("utf-8"))
         how = replace(WeightSet(""), **settings_beside(folder))
@@ -450,7 +453,7 @@ def open_folder(
         )
     todo = "wait for it, or choose a different --output"
     stack.enter_context(locked(output, seconds=0, todo=todo))
-    old = json.loads(known.read_text("utf-8")) if known.exists() else settings
+    old = read_json(known, must_be_table) or settings
     allowed = {"processes"} if resume_anyway else set()
     for name in old | settings:
         if name not in allowed and old.get(name) != settings.get(name):
@@ -461,6 +464,11 @@ def open_folder(
                 " different --output"
             )
     write(known, json.dumps(settings, indent=1).encode())
+
+
+def must_be_table(known: Any) -> None:
+    if not isinstance(known, dict):
+        raise ValueError("it holds no settings")
 
 
 class Folder:
