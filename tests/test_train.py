@@ -256,7 +256,7 @@ def remove(path):
                 [it.unlink() for it in root.glob("train/one/[1-7].png")]
                 + [it.write_bytes(b"") for it in root.glob("train/one/0.png")]
             ),
-            "1 images cannot be read",
+            "of 29 images, 1 cannot be read",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_broken_image_is_named_or_left_out(copied):
     broken = [copied / "train" / "one" / "3.png", copied / "val" / "two" / "9.png"]
     broken[0].write_bytes(broken[0].read_bytes()[:60])
     broken[1].write_text("not an image")
-    with pytest.raises(CourseError, match="2 images cannot be read") as error:
+    with pytest.raises(CourseError, match="of 36 images, 2 cannot be read") as error:
         find_images(str(copied))
     for path in broken:
         assert f"{path}: " in str(error.value)
@@ -458,7 +458,7 @@ def test_a_run_leaves_its_log_its_weights_and_what_belongs_to_them(digits, capsy
     history = train("digits_vit", str(digits), TINY)
     said = capsys.readouterr().out
     assert "24 images for training, 12 for validation" in said
-    assert "global batch 8 = 8 images x 1 processes x 1 pieces" in said
+    assert "global batch 8 = 8 (images at once) x 1 (processes) x 1 (pieces)" in said
     assert "highest learning rate 0.002" in said
     folder = next(path for path in command.Path("runs").iterdir())
     assert folder.name == f"digits_vit-{digits.name}"

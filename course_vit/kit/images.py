@@ -93,11 +93,14 @@ def folder_images(folder: Path, seed: int, skip_broken: bool) -> Images:
             f"train/ and val/ in {folder} must have the same classes, but only one has"
             f" {', '.join(sorted(differ))}"
         )
-    broken = dict(broken_images([path for part in parts for path, _ in part.samples]))
+    paths = [path for part in parts for path, _ in part.samples]
+    broken = dict(broken_images(paths))
     if broken and not skip_broken:
-        some = [f"{path}: {why}" for path, why in [*broken.items()][:20]]
+        first = [f"{path}: {why}" for path, why in [*broken.items()][:20]]
         raise CourseError(
-            "\n".join([f"{len(broken)} images cannot be read, such as:", *some])
+            "\n".join(
+                [f"of {len(paths)} images, {len(broken)} cannot be read:", *first]
+            )
             + "\ncorrect or delete them, or leave them out with --skip-broken"
         )
     for part in parts:

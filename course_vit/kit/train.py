@@ -8,6 +8,7 @@ import copy
 import csv
 import io
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -164,10 +165,11 @@ def first_one_speaks(place: Place) -> Iterator[None]:
             yield
         except Disconnected:
             raise
-        except CourseError:
+        except (CourseError, KeyboardInterrupt):
+            # When this process ends, torchrun stops the first one: let it speak before.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(3)
             raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
 
 
 # --- The run of lesson 7, and its step ---
@@ -554,15 +556,16 @@ def finish(run: Run, val_loader: DataLoader, folder: Folder, batch: int) -> None
 
 def about(model: str, images: Images, recipe: Recipe, run: Run, place: Place) -> str:
     """What will be trained on what, and in which steps."""
-    skipped = f", {images.skipped} broken ones left out" if images.skipped else ""
-    each = recipe.batch // place.number // recipe.accumulate
+    skipped = f", {images.skipped} broken and left out" if images.skipped else ""
+    at_once = recipe.batch // place.number // recipe.accumulate
     done = f"; {len(run.history)} are done" if run.history else ""
     return (
         f"{model} on {place.device}, {len(images.class_names)} classes:"
         f" {len(images.train):,} images for training,"
         f" {len(images.val):,} for validation{skipped}\n"
-        f"global batch {recipe.batch} = {each} images x {place.number} processes x"
-        f" {recipe.accumulate} pieces; highest learning rate {recipe.lr:g}\n"
+        f"global batch {recipe.batch} = {at_once} (images at once) x {place.number}"
+        f" (processes) x {recipe.accumulate} (pieces); highest learning rate"
+        f" {recipe.lr:g}\n"
         f"{run.epochs} epochs of {num_batches(run.loader)} steps{done}"
     )
 
