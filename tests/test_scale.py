@@ -75,6 +75,8 @@ def alone(request, tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "more"),
     [
+        (0, ["--set=workers=1"]),
+        (0, ["--compile"]),
         (1, []),
         (2, []),
         (4, []),
