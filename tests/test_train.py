@@ -45,6 +45,7 @@ from course_vit.kit.train import (
     averaged,
     find_teacher,
     keep_average,
+    make_model,
     preparation,
     train,
 )
@@ -412,6 +413,16 @@ def test_a_teacher_sees_the_images_in_its_own_way(digits, tmp_path):
         got = find_teacher(str(tmp_path / "teacher"), ours, 3, ALONE.device)(images)
     assert theirs.img_size == 16
     torch.testing.assert_close(got, right)
+
+
+def test_a_teacher_may_have_published_weights(monkeypatch):
+    how = WeightSet("", img_size=8, classes=3)
+    model = make_model("digits_vit", how, 3)
+    loaded = {"vit_tiny_patch16_224": (model, how)}
+    monkeypatch.setattr(command, "load", loaded.__getitem__)
+    images = torch.rand(2, 3, 8, 8)
+    got = find_teacher("vit_tiny_patch16_224", how, 3, ALONE.device)(images)
+    torch.testing.assert_close(got, model(images))
 
 
 @pytest.mark.parametrize(("kind", "alpha"), [("hard", 0.5), ("soft", 0.1)])
