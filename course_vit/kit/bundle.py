@@ -66,7 +66,7 @@ def bundle(
     Raises:
         CourseError: If `uv` or Python 3.11 is missing, if there is no set of packages
             for this system, if something cannot be fetched, or if another process has
-            been making the same bundle for `SECONDS`.
+            been making the same bundle for minutes.
     """
     if sys.version_info < (3, 11):
         raise CourseError(
@@ -89,7 +89,7 @@ def bundle(
             )
         if not fetch:
             return
-        with locked(folder):
+        with locked(folder, todo="wait for it, or name a different folder"):
             for count, wheel in enumerate(rest, 1):
                 yield f"{count} of {len(rest)}: {wheel.name} ({megabytes([wheel])} MB)"
                 if not is_whole(wheels / wheel.name, wheel):  # another process may have
