@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, TensorDataset
 
 from .. import CourseError, solutions
-from ..processes import in_a_ring
+from ..ring import in_a_ring
 from .judge import NotYet, answers, by_letter, draw, exercise, expect
 
 # 16.1 The gradient of the whole batch
@@ -317,7 +317,8 @@ def epoch_like(
     """A way to write exercise 16.5, from the seeds of the order and of the shifts."""
 
     def epoch_of_process(epoch: int, rank: int, world_size: int) -> tuple:
-        sampler: DistributedSampler = DistributedSampler(range(12), world_size, rank)
+        images = TensorDataset(torch.arange(12))
+        sampler: DistributedSampler = DistributedSampler(images, world_size, rank)
         sampler.set_epoch(order(epoch, rank) or 0)
         if (number := seed(epoch, rank, world_size)) is not None:
             torch.manual_seed(number)

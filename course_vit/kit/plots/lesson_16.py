@@ -20,7 +20,7 @@ def cut_in_two(images: Tensor, whole: Tensor, halves: Sequence[Tensor]) -> Figur
     draw_image(left, torch.cat([rows[0], gap, rows[1]]), vmin=0, vmax=1)
     for text, color, y in (("process 0", BLUE, -1), ("process 1", VERMILION, 15)):
         left.text(0, y, text, color=color, va="bottom", weight="bold")
-    shown = whole.abs().argsort(descending=True)[:600]
+    shown = whole.abs().argsort(descending=True)[:8000:16]
     largest = whole.abs().max().item()
     ends = [-largest, largest]
     right.plot(ends, ends, color="#999999", lw=1)
@@ -38,10 +38,10 @@ def cut_in_two(images: Tensor, whole: Tensor, halves: Sequence[Tensor]) -> Figur
     return describe(
         fig,
         f"Left: {len(images)} digits in two rows, the first for process 0, the second "
-        f"for process 1. Right: the {len(shown)} largest gradients of the weights from "
-        "one half against those from the whole batch, with a line where both are "
-        "equal. The marks of the two processes lie scattered on both sides of the "
-        f"line; the means of both lie {where}.",
+        f"for process 1. Right: {len(shown)} entries of the gradient, from one half "
+        "against those from the whole batch, with a line where both are equal. The "
+        "marks of the two processes lie scattered on both sides of the line; the means "
+        f"of both lie {where}.",
     )
 
 
