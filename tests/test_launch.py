@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from course_vit.kit import CourseError
-from course_vit.kit.launch import torchrun
+from course_vit.kit.launch import first_error, torchrun
 from course_vit.kit.ring import in_a_ring
 from course_vit.kit.solutions import all_reduce
 
@@ -62,9 +62,21 @@ def test_if_the_time_is_over_all_processes_end(tmp_path):
     assert [beat.read_text() for beat in beats] == seen
 
 
-def test_a_script_that_does_not_start_is_shown_with_its_last_messages(tmp_path):
-    with pytest.raises(CourseError, match=r"missing\.py failed: .*last messages"):
-        torchrun(tmp_path / "missing.py", processes=1)
+def test_an_error_before_the_processes_join_is_raised_too(tmp_path):
+    script = tmp_path / "imports.py"
+    script.write_text("import nothing_like_this")
+    said = r"imports\.py failed: a process raised ModuleNotFoundError: .*nothing_like"
+    with pytest.raises(CourseError, match=said):
+        torchrun(script)
+
+
+def test_without_a_known_error_the_last_messages_are_shown():
+    assert first_error("1\n2\n3\n4\n5\n6") == "the last messages are\n2\n3\n4\n5\n6"
+
+
+def test_a_script_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(CourseError, match=r"there is no script .*missing\.py"):
+        torchrun(tmp_path / "missing.py")
 
 
 @pytest.mark.parametrize("world_size", range(1, 7))

@@ -30,10 +30,12 @@ def torchrun(script: str | Path, processes: int = 2, seconds: float = 300) -> st
         seconds: How long it may take; then all processes are ended.
 
     Raises:
-        CourseError: If a process fails, with its number and its error, or if the time
-            is over.
+        CourseError: If there is no such script, if a process fails, with its error, or
+            if the time is over.
     """
     script = Path(script)
+    if not script.is_file():
+        raise CourseError(f"there is no script {script}")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--local-addr=127.0.0.1", f"--nproc-per-node={processes}", str(script)]
     paths = os.pathsep.join([os.getcwd(), *filter(None, sys.path)])
@@ -61,8 +63,12 @@ def torchrun(script: str | Path, processes: int = 2, seconds: float = 300) -> st
 
 
 def first_error(errors: str) -> str:
-    """The error of the first process that failed, from the messages of torchrun."""
-    found = re.search(r"^\[rank(\d+)\]: (\w[\w.]*: .*)$", errors, re.M)
+    """The first error of a process, from what all of them and torchrun have printed.
+
+    Processes that have joined the others begin each line of an error with their number.
+    """
+    found = re.search(r"^(?:\[rank(\d+)\]: )?(\w+(?:Error|Exit)\b.*)$", errors, re.M)
     if found:
-        return f"process {found[1]} raised {found[2]}"
+        who = f"process {found[1]}" if found[1] else "a process"
+        return f"{who} raised {found[2]}"
     return "\n".join(["the last messages are", *errors.splitlines()[-5:]])
