@@ -7,7 +7,7 @@
 # make test OFFLINE=1          runs the notebooks with the network off (Linux)
 # make notebooks NOTEBOOKS=notebooks/05_encoder_block.ipynb    runs one lesson
 
-.PHONY: help lab test test-browser site test-site test-offline test-gpu test-hub \
+.PHONY: help lab test test-browser site test-site test-offline test-gpu test-hub test-scale \
 	check-export check-style check-types check-spelling check-code check-notebooks dist export \
 	notebooks results lock clean
 .NOTPARALLEL:
@@ -68,6 +68,9 @@ test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
 
 test-hub:  ## run a real JupyterHub for two learners (as root; PY= the Python of hub/README.md)
 	$(PY) -m pytest -o addopts= -m hub --durations=3 tests/test_hub.py
+
+test-scale: $(TEST_ENV)  ## train in several processes, and kill them (half an hour)
+	$(PY) -m pytest -m scale --durations=10 tests/test_scale.py
 
 check-export: $(TEST_ENV)  ## check that every module matches its notebook
 	$(PY) -m course_vit export --check

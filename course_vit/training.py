@@ -445,6 +445,8 @@ class Run:
             device; None leaves them as they are.
         val_loader: Batches on which `evaluate` judges the model after each epoch; None
             skips this.
+        step: A function that is called like `train_step`, such as one that shares the
+            images of a step among several processes.
 
     Raises:
         ValueError: If there is no epoch, no batch or no weight to train, or if a number
@@ -463,6 +465,7 @@ class Run:
     loss: Loss = cross_entropy
     augment: Callable[[Tensor], Tensor] | None = None
     val_loader: Loader | None = None
+    step: Callable[..., float] = train_step
 
     def __post_init__(self) -> None:
         check_sizes(epochs=self.epochs)
@@ -513,7 +516,7 @@ def train_epoch(run: Run) -> None:
                 group["lr"] = run.lr * share
             images = run.augment(images) if run.augment else images
             batch = images, labels
-            cost = train_step(model, run.optimizer, *batch, run.loss, run.clip_norm)
+            cost = run.step(model, run.optimizer, *batch, run.loss, run.clip_norm)
             if not math.isfinite(cost):
                 raise FloatingPointError(
                     "the loss or its gradient is nan or infinite in epoch "
@@ -639,7 +642,7 @@ def fit(
             a break.
         progress: A function that wraps the epochs to show progress, like tqdm.
         options: The remaining arguments of `Run`: lr, weight_decay, warmup, clip_norm,
-            seed, loss, augment, val_loader.
+            seed, loss, augment, val_loader, step.
 
     Returns:
         One dictionary per epoch: `epoch` (from 1) and `loss`, and with a `val_loader`

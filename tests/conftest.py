@@ -16,6 +16,7 @@ def pytest_addoption(parser):
     option = parser.getgroup("course").addoption
     option("--package", default="course_vit", help="the package under test")
     option("--device", default="cpu", help="where the tests make their tensors")
+    option("--runs", type=int, default=50, help="short runs in make test-scale")
     option("--every-raise", action="store_true", help="fail if a raise is not tested")
 
 
@@ -64,6 +65,24 @@ def mine(fresh, tmp_path, monkeypatch):
     forget()
     yield Workbook(folder)
     forget()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A folder with images of digits in three classes: 24 to train, 12 to judge."""
+    from PIL import Image
+
+    from course_vit.kit.data import digit_images
+
+    root = tmp_path_factory.mktemp("digits")
+    images, labels = digit_images()
+    for label, name in enumerate(["none", "one", "two"]):
+        pixels = (images[labels == label][:12, 0] * 255).byte().numpy()
+        for number, picture in enumerate(pixels):
+            place = root / ("train" if number < 8 else "val") / name
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).convert("RGB").save(place / f"{number}.png")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -476,6 +476,19 @@ def test_fit_stops_where_the_loss_is_not_finite(package):
         package.fit(small_model(), small_loader(), 3, loss=loss)
 
 
+def test_a_run_may_have_a_step_of_its_own(package):
+    seen = []
+
+    def step(model, optimizer, images, labels, loss, clip_norm):
+        seen.append((len(images), len(labels), loss, clip_norm))
+        return 2.0
+
+    options = {"step": step, "clip_norm": 0.5}
+    history = package.fit(small_model(), small_loader(), 1, **options)
+    assert history == [{"epoch": 1, "loss": 2.0}]
+    assert seen == [(size, size, package.cross_entropy, 0.5) for size in (8, 8, 6)]
+
+
 # Seeds
 
 

@@ -7,11 +7,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import CourseError
 from .export import export
+from .recipes import RECIPES, changed
 from .storage import NOTES, PACKAGE, course_version
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:  # such as `course-vit progress | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights",
         metavar="FILE",
-        help="the name of a set, or a file (default: the published weights, downloaded"
-        " once). A file does not record how the training images were prepared, so yours"
-        " are prepared in the usual way for the model's family",
+        help="the name of a set, or a file, or the folder of course-vit train (default:"
+        " the published weights, downloaded once). Images are prepared as the file's"
+        " config.json says, or else in the usual way for the model's family",
     )
     command.add_argument(
         "--entry",
@@ -153,6 +155,8 @@ def parser() -> argparse.ArgumentParser:
         help="where to compute: cpu, cuda or mps (default: cpu)",
     )
     command.set_defaults(run=run_predict)
+
+    add_train(commands)
 
     about = "find out why the course does not start, and how to fix it"
     command = commands.add_parser("doctor", help=about, description=about)
@@ -286,6 +290,83 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def add_train(commands: Any) -> None:
+    """Add the command `train`, which has many options, to the commands."""
+    about = "train a model on images, in one process or several"
+    command = commands.add_parser(
+        "train",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}. The same command again continues a"
+        " run that was stopped. With several processes the run is the same, except for"
+        " the random numbers of drop_path: torchrun --nproc_per_node=N -m course_vit"
+        " train MODEL DATA",
+    )
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help="digits_vit or digits_deit, the models of lessons 7 and 9, or a name in"
+        " list_models()",
+    )
+    command.add_argument(
+        "data",
+        metavar="DATA",
+        help="digits, mnist, fashion_mnist, cifar10, imagenette, or a folder: with"
+        " train/ and val/, or with a subfolder of images for each class",
+    )
+    option = command.add_argument
+    option(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="digits",
+        help="all settings (default: digits, those of lesson 7)",
+    )
+    for name, what in {
+        "epochs": "how many times the model sees all images",
+        "batch": "how many images one step sees, over all processes",
+        "lr": "the highest learning rate",
+    }.items():
+        option(f"--{name}", metavar="N", help=f"{what} (default: the recipe's)")
+    option(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a different setting: {', '.join(asdict(RECIPES['digits']))}",
+    )
+    option(
+        "--teacher",
+        default="",
+        metavar="NAME",
+        help="what a distilled model learns from: the folder of an earlier run, or a"
+        " name in list_models() with published weights",
+    )
+    option(
+        "--output",
+        type=place,
+        metavar="FOLDER",
+        help="for checkpoint, log and weights (default: runs/MODEL-DATA)",
+    )
+    option("--device", default="", help="cpu, cuda or mps (default: cuda if there is)")
+    option("--compile", action="store_true", help="compile the model first")
+    option(
+        "--shard",
+        action="store_true",
+        help="keep only a part of the weights in each process (FSDP2)",
+    )
+    option(
+        "--skip-broken",
+        action="store_true",
+        help="leave out images that cannot be read",
+    )
+    option(
+        "--resume-anyway",
+        action="store_true",
+        help="continue with a different number of processes",
+    )
+    command.set_defaults(run=run_train)
+
+
 def place(text: str) -> Path:
     """Read a path, for argparse; `~` is the home folder."""
     if not text:
@@ -347,6 +428,27 @@ def run_predict(options: argparse.Namespace) -> int:
         entry=options.entry,
     )
     return 0 if well else 1
+
+
+def run_train(options: argparse.Namespace) -> int:
+    known = {name: getattr(options, name) for name in ("epochs", "batch", "lr")}
+    changes = [f"{name}={value}" for name, value in known.items() if value is not None]
+    recipe = changed(RECIPES[options.recipe], changes + options.changes)
+    with ending_at_once():
+        from .train import train
+    train(
+        options.model,
+        options.data,
+        recipe,
+        options.output,
+        teacher=options.teacher,
+        device=options.device,
+        compiled=options.compile,
+        shard=options.shard,
+        skip_broken=options.skip_broken,
+        resume_anyway=options.resume_anyway,
+    )
+    return 0
 
 
 def workbook_folder(chosen: Path | None) -> Path:

@@ -30,20 +30,26 @@ def course_version() -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path,
+    seconds: float = SECONDS,
+    todo: str = "wait for it, or interrupt the check that is running in another"
+    " notebook",
+) -> Iterator[None]:
     """Let one process at a time change a folder; makes the folder if it is missing.
 
-    The system releases the lock when the process ends, even if it crashes.
+    Raises WorkbookError, which ends with `todo`, if a different process still holds the
+    lock after some seconds. The system releases it when that process ends, even if it
+    crashes.
     """
-    from filelock import FileLock, Timeout  # only a workbook needs it
+    from filelock import FileLock, Timeout  # not needed by the models
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK).acquire(timeout=SECONDS)
+        lock = FileLock(folder / LOCK).acquire(timeout=seconds)
     except Timeout:
         raise WorkbookError(
-            f"another process has been changing {folder} for {SECONDS:.0f} s: wait for "
-            "it, or interrupt the check that is running in another notebook"
+            f"another process has been changing {folder}: {todo}"
         ) from None
     except OSError as error:
         raise cannot_write(folder, error) from None

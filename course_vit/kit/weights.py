@@ -60,7 +60,7 @@ class WeightSet:
         torchvision's files, an address, or an absolute path.
     naming: the `naming` of `convert_state_dict`; None = the file was not read yet.
     policy: how positions are stretched, the `policy` of `resize_position_embedding`.
-    mean, std: mean and standard deviation by which the three colours of an image,
+    mean, std: mean and standard deviation by which the channels of an image,
         between 0 and 1, are normalised.
     crop: which share of the shorter side the middle `img_size` pixels cover.
     interpolation: how images are resized, in torchvision's words.
@@ -74,8 +74,8 @@ class WeightSet:
     source: str
     naming: str | None = "timm"
     policy: str = "timm"
-    mean: tuple[float, float, float] = HALF
-    std: tuple[float, float, float] = HALF
+    mean: tuple[float, ...] = HALF
+    std: tuple[float, ...] = HALF
     crop: float = 0.9
     interpolation: str = "bicubic"
     img_size: int = 224
@@ -165,7 +165,7 @@ _OF_FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def _of_model(name: str, source: str, **known: Any) -> WeightSet:
+def of_model(name: str, source: str, **known: Any) -> WeightSet:
     """Make the set of a model: `known` settings, else those of its size and family."""
     larger = {"img_size": 384, "crop": 1.0} if name.endswith("384") else {}
     heads = {"num_heads": SIZES[name]["num_heads"]}
@@ -179,18 +179,18 @@ def _published() -> Iterator[tuple[str, WeightSet]]:
     for model, tags in _VIT_TAGS.items():
         for tag in tags.split():
             name = f"{model}.{tag}"
-            yield name, _of_model(model, source=f"timm/{name}")
+            yield name, of_model(model, source=f"timm/{name}")
     for name, (file, crop, interpolation) in _TORCHVISION_FILES.items():
         how = _OF_FILES["torchvision"] | {"crop": crop, "interpolation": interpolation}
         source, model = f"torchvision/{file}.pth", name.split(".")[0]
-        yield name, _of_model(model, source=source, naming="torchvision", **how)
+        yield name, of_model(model, source=source, naming="torchvision", **how)
     for model in _DEIT:
         name = f"{model}.fb_in1k"
-        yield name, _of_model(model, source=f"timm/{name}")
+        yield name, of_model(model, source=f"timm/{name}")
     for name, file in _T2T_FILES.items():
         size = 384 if name.endswith("384") else 224  # README: only the size differs
         source = f"{T2T_RELEASE}/{file}.pth.tar"
-        yield name, _of_model(name.split(".")[0], source=source, img_size=size)
+        yield name, of_model(name.split(".")[0], source=source, img_size=size)
 
 
 WEIGHT_SETS: dict[str, WeightSet] = dict(_published())
@@ -217,9 +217,10 @@ def load_set(
     """Find, fetch, read and convert weights for the model `name`; a file is read once.
 
     The arguments and errors are those of `weight_set`, `fetch` and `read_weights`. No
-    file says how its images were prepared. If the course does not know a file by its
-    name, it assumes what the family of the model does, or what torchvision does if the
-    keys are torchvision's. (The processor of transformers squeezes the whole image into
+    file says how its images were prepared, but a `config.json` beside it may
+    (`settings_beside`). Otherwise, if the course does not know a file by its name, it
+    assumes what the family of the model does, or what torchvision does if the keys are
+    torchvision's. (The processor of transformers squeezes the whole image into
     a square; this is not imitated.) Raises ValueError if no naming has the keys of the
     file, and the other errors of `convert_state_dict`.
     """
@@ -243,7 +244,29 @@ def load_set(
             num_heads=heads[0] if heads else None,
             **_OF_FILES[naming],
         )
+    if Path(how.source).is_absolute():
+        how = replace(how, **settings_beside(path))
     return LoadedSet(how, tensors)
+
+
+def settings_beside(path: Path) -> dict[str, Any]:
+    """How images are prepared, from a `config.json` of timm beside a file of weights.
+
+    Returns settings of a `WeightSet`, or {} if there is no such file. `path` is that of
+    the file of weights, or its folder.
+    """
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        known = json.loads(file.read_text("utf-8"))["pretrained_cfg"]
+        return {
+            "mean": tuple(map(float, known["mean"])),
+            "std": tuple(map(float, known["std"])),
+            "crop": float(known["crop_pct"]),
+            "interpolation": str(known["interpolation"]),
+            "img_size": int(known["input_size"][-1]),
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
@@ -278,7 +301,7 @@ def weight_set(name: str, pretrained: bool | str | Path = True) -> WeightSet:
             f" of {name} ({known})"
         )
     if published is None:
-        found = _of_model(name, str(path), naming=None, num_heads=None)
+        found = of_model(name, str(path), naming=None, num_heads=None)
         return replace(found, grid_size=None)
     if published not in sets:
         raise WeightsError(
