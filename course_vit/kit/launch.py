@@ -8,8 +8,9 @@ from pathlib import Path
 
 from . import CourseError
 
-# By default gloo looks up the computer's name, and the address that it finds may lead
-# nowhere, as with a VPN. PyTorch for Windows has no libuv.
+# How processes of one computer find each other. By default gloo looks up the computer's
+# name, and the address that it finds may lead nowhere, as with a VPN. PyTorch for
+# Windows has no libuv.
 CONNECTION = {
     "linux": {"GLOO_SOCKET_IFNAME": "lo"},
     "darwin": {"GLOO_SOCKET_IFNAME": "lo0"},
