@@ -32,8 +32,9 @@ def step(self, model, optimizer, *given):
     return costs[-1]
 
 
-Step.__call__ = step
-code = cli.main(sys.argv[2:])
-if os.environ.get("RANK", "0") == "0":
-    torch.save({"costs": costs, "gradients": gradients}, sys.argv[1])
-sys.exit(code)
+if __name__ == "__main__":  # and not in a process that prepares images
+    Step.__call__ = step
+    code = cli.main(sys.argv[2:])
+    if os.environ.get("RANK", "0") == "0":
+        torch.save({"costs": costs, "gradients": gradients}, sys.argv[1])
+    sys.exit(code)

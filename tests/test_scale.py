@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,8 @@ def alone(request, tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "more"),
     [
+        (0, ["--set=workers=1"]),
+        (0, ["--compile"]),
         (1, []),
         (2, []),
         (4, []),
@@ -131,6 +134,20 @@ def test_two_processes_that_were_stopped_continue(options, tmp_path):
     said = run(0, *alone, code=1)
     assert "processes 2, got 1: use the same to continue it, or add --resume" in said
     assert "3 are done" in run(0, *alone, "--resume-anyway")
+
+
+def test_broken_images_are_found_together_and_named_once(digits, tmp_path):
+    folder = shutil.copytree(digits, tmp_path / "digits")
+    broken = [folder / "train" / "one" / f"{number}.png" for number in (2, 3, 4)]
+    for path in broken:
+        path.write_text("not an image")
+    program = ["-m", "course_vit", "train", "digits_vit", folder, "--batch=8"]
+    program += ["--epochs=1", "--set=img_size=8", f"--output={tmp_path / 'run'}"]
+    said = run(2, *program, code=1)
+    for words in ["of 36 images, 3 cannot be read", *map(str, broken)]:
+        assert said.count(words) == 1
+    said = run(2, *program, "--skip-broken")
+    assert said.count("21 images for training, 12 for validation, 3 broken") == 1
 
 
 # The end
