@@ -316,7 +316,8 @@ def test_the_command_is_light_and_survives_broken_modules(course):
     assert run.stdout.splitlines() == [
         *WROTE.splitlines(),
         "course_vit course_vit.kit course_vit.kit.cli course_vit.kit.exercises"
-        " course_vit.kit.export course_vit.kit.source course_vit.kit.storage",
+        " course_vit.kit.export course_vit.kit.recipes course_vit.kit.source"
+        " course_vit.kit.storage",
         "torch is loaded: False",
     ]
 

@@ -611,7 +611,7 @@ def test_refusals_that_an_earlier_version_counted_still_count(mine):
 
 def test_a_lesson_that_does_not_exist_is_refused(tmp_path, capsys):
     assert main(["catch-up", "99", str(tmp_path)]) == 1
-    assert "there is no lesson 99: choose one from 0 to 15" in capsys.readouterr().err
+    assert "there is no lesson 99: choose one from 0 to 16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["progress", "check", "catch-up 6", "reset 0.1"])
@@ -720,7 +720,7 @@ def test_a_loop_in_my_vit_that_never_ends_is_named(mine, monkeypatch, capsys):
 def test_a_lesson_without_tests_is_named(mine):
     with pytest.raises(WorkbookError, match="lesson 0 has no module"):
         check_package(mine, 0)
-    with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 15"):
+    with pytest.raises(WorkbookError, match="no lesson 99: choose one from 0 to 16"):
         check_package(mine, 99)
 
 

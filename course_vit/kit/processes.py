@@ -6,7 +6,6 @@ function here then returns what it was given.
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
 from . import CourseError
+from .launch import CONNECTION
 
 PATIENCE = timedelta(minutes=5)  # a process that hangs longer ends the run
 
@@ -56,9 +56,8 @@ def joined(device: str) -> Iterator[Place]:
         yield Place(0, 1, here)
         return
     if os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]:
-        # gloo asks for the address of the computer's name, which may lead nowhere
-        loopback = "lo0" if sys.platform == "darwin" else "lo"
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        for name, value in CONNECTION.items():
+            os.environ.setdefault(name, value)
     if here.type == "cuda":
         torch.cuda.set_device(here)
     backend = "nccl" if here.type == "cuda" else "gloo"

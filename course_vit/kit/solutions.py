@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DistributedSampler
 
 from course_vit.position_encoding import resize_position_embedding
 from course_vit.t2t import linear_attention, positive_features
@@ -430,3 +431,41 @@ def test_distillation(loss) -> None:
         expected = (p * (p.log() - q.log())).sum(dim=-1).mean() * tau**2
         assert torch.allclose(loss(student, teacher, tau), expected, rtol=1e-4)
         assert loss(student, teacher, tau).requires_grad
+
+
+# Exercise 16.1
+def whole_gradient(gradients: list[Tensor], sizes: list[int]) -> Tensor:
+    """The gradient of a batch from the gradients of its pieces."""
+    pairs = zip(sizes, gradients, strict=True)
+    return sum(size * gradient for size, gradient in pairs) / sum(sizes)
+
+
+# Exercise 16.2
+def my_rows(
+    order: Tensor, step: int, batch_size: int, rank: int, world_size: int
+) -> Tensor:
+    """The images of one process in one step."""
+    batch = order[step * batch_size : (step + 1) * batch_size]
+    return batch.tensor_split(world_size)[rank]
+
+
+# Exercise 16.3
+def all_reduce(x: Tensor, rank: int, world_size: int, exchange) -> Tensor:
+    """The mean of the vectors of all processes."""
+    parts = list(x.chunk(world_size))
+    for step in range(world_size - 1):  # add up
+        mine = (rank - step) % world_size
+        parts[mine - 1] = parts[mine - 1] + exchange(parts[mine])
+    for step in range(world_size - 1):  # hand round
+        mine = (rank + 1 - step) % world_size
+        parts[mine - 1] = exchange(parts[mine])
+    return torch.cat(parts) / world_size
+
+
+# Exercise 16.5
+def epoch_of_process(epoch: int, rank: int, world_size: int):
+    """The images of a process in an epoch, and a random shift for each of them."""
+    sampler = DistributedSampler(range(12), world_size, rank)
+    sampler.set_epoch(epoch)
+    torch.manual_seed(epoch * world_size + rank)
+    return list(sampler), torch.randn(len(sampler))
