@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,7 +136,7 @@ def test_two_at_once_fetch_every_wheel_once(room, index):
 
 
 def test_one_that_takes_too_long_is_named(room, index, monkeypatch, capsys):
-    monkeypatch.setattr(bundle, "locked", partial(storage.locked, seconds=0.1))
+    monkeypatch.setattr(storage, "SECONDS", 0.1)
     with storage.locked(room.folder):
         assert room.make() == 1
     said = capsys.readouterr().err

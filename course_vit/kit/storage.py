@@ -32,21 +32,22 @@ def course_version() -> str:
 @contextmanager
 def locked(
     folder: Path,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     todo: str = "wait for it, or interrupt the check that is running in another"
     " notebook",
 ) -> Iterator[None]:
     """Let one process at a time change a folder; makes the folder if it is missing.
 
     Raises WorkbookError, which ends with `todo`, if a different process still holds the
-    lock after some seconds. The system releases it when that process ends, even if it
-    crashes.
+    lock after so many seconds, by default `SECONDS`. The system releases it when that
+    process ends, even if it crashes.
     """
     from filelock import FileLock, Timeout  # not needed by the models
 
+    limit = SECONDS if seconds is None else seconds
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK).acquire(timeout=seconds)
+        lock = FileLock(folder / LOCK).acquire(timeout=limit)
     except Timeout:
         raise WorkbookError(
             f"another process has been changing {folder}: {todo}"
