@@ -71,7 +71,7 @@ class Section:
         """The code right above an exercise, if the exercise is about it.
 
         That is a question to fix something that does not show the code itself, or to
-        choose if no picture is above it.
+        choose if no picture is above it. Of a folded cell it is what the cell printed.
         """
         kind, code = EXERCISES[number].kind, list[str]()
         needed = kind == "fix" and "```" not in self.exercises[number]
@@ -80,6 +80,8 @@ class Section:
         for cell in reversed(self.before(number)):
             if cell["cell_type"] != "code" or mark(cell):
                 break
+            if folded(cell):
+                return f"```text\n{printed(cell)}\n```"
             code.insert(0, re.sub(r"\n{3,}", "\n\n", cell["source"]))
         return "```python\n{}\n```".format("\n\n".join(code)) if code else ""
 
@@ -204,6 +206,16 @@ def figures(cell: Cell) -> Iterator[str]:
             alt = escape(output["metadata"]["image/png"]["alt"])
             data = "".join("".join(png).split())
             yield f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def folded(cell: Cell) -> bool:
+    """Whether the lesson shows the code of a cell only to those who unfold it."""
+    return bool(cell["metadata"].get("jupyter", {}).get("source_hidden"))
+
+
+def printed(cell: Cell) -> str:
+    """The text that a cell has printed."""
+    return "".join("".join(it.get("text", "")) for it in cell["outputs"]).rstrip()
 
 
 def text_of(cell: Cell) -> str:

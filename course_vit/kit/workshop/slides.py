@@ -14,7 +14,7 @@ from pathlib import Path
 from ..checks import EXERCISES
 from ..exercises import Cell, mark
 from ..markdown import as_html
-from .outline import Lesson, Section, figures, paragraphs
+from .outline import Lesson, Section, figures, folded, paragraphs
 
 LONGEST_CODE = 15  # lines that can be read from the last row
 DEFINITION = re.compile(r"^(?:def|class) ", re.MULTILINE)
@@ -65,10 +65,9 @@ def formulas(cell: Cell, section: Section) -> Iterator[str]:
 def code(cell: Cell) -> Iterator[str]:
     """The code of an exported cell, unless folded or an answer; without docstrings."""
     source = cell["source"]
-    folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
     exported = cell["cell_type"] == "code" and source.startswith("#| export\n")
     answers = mark(cell).get("role") == "solution"
-    if exported and not (folded or answers) and DEFINITION.search(source):
+    if exported and not (folded(cell) or answers) and DEFINITION.search(source):
         short = DOCSTRING.sub("", source.removeprefix("#| export\n")).strip()
         if short.count("\n") < LONGEST_CODE:
             yield f"```python\n{short}\n```"
