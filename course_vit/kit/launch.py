@@ -31,8 +31,8 @@ def torchrun(script: str | Path, processes: int = 2, seconds: float = 300) -> st
         seconds: How long it may take; then all processes are ended.
 
     Raises:
-        CourseError: If there is no such script, if a process fails, with its error, or
-            if the time is over.
+        CourseError: If there is no such script, if a process fails (the message has its
+            error), or if the script takes too long.
     """
     script = Path(script)
     if not script.is_file():

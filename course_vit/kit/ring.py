@@ -65,7 +65,7 @@ def turn(
     tensors: Sequence[Tensor],
     received: Sequence[Sequence[Tensor]],
 ) -> tuple[dict[int, Any], dict[int, Tensor]]:
-    """Run every process until it returns or sends a chunk to which nothing came yet.
+    """Run every process until it returns or waits for a chunk that has not come yet.
 
     Returns:
         By rank, what the processes returned and what the waiting ones sent.

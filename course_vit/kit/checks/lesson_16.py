@@ -43,8 +43,8 @@ unequal_pieces.mistakes |= {
             g * n for g, n in zip(gradients, sizes, strict=True)
         )
     ),
-    "divided-by-pieces: the sum over all images is divided by the number of pieces. Of"
-    " how many gradients is it the sum?": (
+    "divided-by-pieces: the sum over all images is divided by the number of pieces."
+    " How many images are in that sum?": (
         lambda gradients, sizes: (
             sum(g * n for g, n in zip(gradients, sizes, strict=True)) / len(sizes)
         )
@@ -88,15 +88,15 @@ whose_rows = exercise(
 )
 whose_rows.mistakes |= {
     "halves-of-the-data: the first batch is {batch}, and your processes got {first}:"
-    " each takes its images from a part of its own of the whole order, so one process"
-    " alone would see different batches. What should be cut into pieces?": (
+    " each takes its images from its own part of the whole order, so one process alone"
+    " would see different batches. What should be cut into pieces?": (
         lambda order, step, size, rank, n: order.tensor_split(n)[rank][
             step * (size // n) : (step + 1) * (size // n)
         ]
     ),
     "every-third-row: your processes got {first} of the batch {batch}. The gradient"
     " will be right, but put together in the order of the processes the rows are not"
-    " the batch. Which rows lie side by side?": (
+    " the batch. Are the rows of one process neighbours in the batch?": (
         lambda order, step, size, rank, n: order[step * size : (step + 1) * size][
             rank::n
         ]
@@ -124,7 +124,7 @@ whose_rows.mistakes |= {
         )[rank * (len(batch) // n) : (rank + 1) * (len(batch) // n)]
     ),
     "last-process-empty: of the 4 images of the last batch your processes got {sizes}."
-    " The mean loss of no image is nan. How do 4 images spread over 3 processes?": (
+    " The mean loss of zero images is nan. How do 4 images spread over 3 processes?": (
         lambda order, step, size, rank, n: order[step * size : (step + 1) * size][
             rank * (size // n) : (rank + 1) * (size // n)
         ]
@@ -376,23 +376,23 @@ memory = exercise(
     ],
 )
 memory.mistakes |= {
-    "class-token-forgotten: {got} patches are right. Who else is in the sequence?": (
+    "class-token-forgotten: {got} patches are right. What else is in the sequence?": (
         784,
         16,
         5,
     ),
     "class-token-four-times: {got} = 4 x 197. There are four times as many patches. Are"
     " there four class tokens, too?": (788, 16, 5),
-    "one-side-counted: 394 = 2 x 197. The image has twice the width and twice the"
-    " height: how many times the patches?": answers((394, 16, 5), (393, 16, 5)),
+    "one-side-counted: {got} is about 2 x 197. The image has twice the width and twice"
+    " the height: how many times the patches?": answers((394, 16, 5), (393, 16, 5)),
     "matrix-grows-like-tokens: there are 4 times as many tokens. How many rows does the"
     " matrix have, and how many columns?": (785, 4, 5),
-    "matrix-grows-like-the-side: the side doubles, and the tokens are the square of the"
-    " side. What is the matrix?": (785, 2, 5),
+    "matrix-grows-like-the-side: the side doubles, and the number of tokens grows with"
+    " its square. How does the matrix grow with the number of tokens?": (785, 2, 5),
     "heads-forgotten: 785 x 785 numbers of 4 bytes, in 12 blocks for 32 images, are 0.9"
     " GiB. How many such matrices does one block have?": (785, 16, 1),
-    "blocks-or-images-forgotten: {got} GiB is too little to be true: multiply by all"
-    " heads, all blocks and all images": (785, 16, 0),
+    "blocks-or-images-forgotten: {got} GiB is too little: multiply by all heads, all"
+    " blocks and all images": (785, 16, 0),
     "bytes-of-bf16: that is the number for 2 bytes each. How long is a number in"
     " float32?": (785, 16, 3),
     "billions-for-gib: 5.7 billion bytes are right, but a GiB has 2**30 bytes": (
