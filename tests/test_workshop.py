@@ -158,8 +158,8 @@ def test_the_live_notebooks_fold_each_answer(made):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_slide_shows_what_a_lesson_folds(made, path):
-    shown = " ".join(text_of(made / f"slides/{path.name[:2]}.html").split())
+def test_no_page_shows_code_that_a_lesson_folds(made, path):
+    shown = " ".join(public(made, path.name[:2]).split())
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             longest = max(cell.source.splitlines(), key=len).strip()
@@ -269,6 +269,13 @@ def test_a_plan_that_is_too_short_for_the_first_lesson_is_refused():
 def test_cards_go_as_far_as_the_options(made):
     html = (made / "votes.html").read_text("utf-8")
     assert re.findall('class="card">(.)<', html) == [*"ABCDEF"]
+
+
+def test_a_question_about_logs_comes_with_the_logs(made):
+    asked = text_of(made / "votes.html").partition("16.4 Four logs")[2]
+    asked = asked.partition("16.6 ")[0]
+    assert "B                   0.0        2 x" in asked
+    assert "randperm" not in asked
 
 
 def test_nothing_after_an_exercise_is_said_before_it():
