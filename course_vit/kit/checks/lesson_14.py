@@ -48,7 +48,7 @@ pairs = exercise(
             part(0, THEIRS, OURS)
         ),
         "half of the interval is {right:.2f}, got {got:.2f}: 2.776 standard errors of"
-        " the five leads": part(1),
+        " the mean lead": part(1),
     },
     also={
         "two equal models": lambda f: [float(x) for x in f(OURS, OURS)],
@@ -63,8 +63,8 @@ pairs.mistakes |= {
     "sign-lost: `ours` is behind here, so its mean lead is {right:.2f}, got"
     " {got:.2f}": by_hand(lambda ours, theirs: (ours - theirs).abs()),
     "pairs-torn-apart: half of the interval came out as {got:.2f} instead of"
-    " {right:.2f}: the spread of each model by itself also contains the difficulty of a"
-    " seed's images. What do the two models of a seed have in common?": answers(
+    " {right:.2f}: the spread of each model by itself also shows how hard the images of"
+    " a seed are. What do the two models of a seed have in common?": answers(
         by_hand(
             half=lambda leads, ours, theirs: (
                 2.776 * (ours.var() + theirs.var()).sqrt() / 5**0.5

@@ -24,8 +24,8 @@ SEEDS = range(20)  # a test of something random must not fail by chance
 
 FALSE_ALARM = (
     "your test fails for a right implementation ({got}): does it ask for more than the"
-    " specification, such as equality to the last digit? Call your test with the"
-    " course's own function to see which assert fails."
+    " specification, such as equality to the last digit? If the course's own function"
+    " or layer is in this list, call your test with it to see which assert fails."
 )
 SCORE = (
     "your test catches {caught} of {all} wrong implementations. Not caught: {missed}."
