@@ -284,6 +284,12 @@ def test_nothing_after_an_exercise_is_said_before_it():
     assert section.first_paragraph == ""
 
 
+def test_a_table_in_the_notes_begins_with_its_own_head(made):
+    assert "<th>letter</th>" in (made / "notes/00.html").read_text("utf-8")
+    for path in made.glob("notes/*.html"):
+        assert "say.</strong></th>" not in path.read_text("utf-8")
+
+
 def test_the_notes_name_every_mistake_and_its_exercise(made):
     for lesson in course():
         text = text_of(made / f"notes/{lesson.number:02}.html")

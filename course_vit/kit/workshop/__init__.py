@@ -182,7 +182,9 @@ def notes(lesson: Lesson, agenda: Agenda) -> str:
         parts += [f"## {it.title}", f"> Stop after {it.minutes} minutes."]
         parts += ["It may be skipped, and the agenda skips it."] * it.optional
         parts.append(it.question)
-        parts += [f"**Then say.** {said}"] if (said := it.first_paragraph) else []
+        if said := it.first_paragraph:
+            gap = "\n\n" if said.startswith("|") else " "  # a table needs an empty line
+            parts.append(f"**Then say.**{gap}{said}")
         for number, asked in it.exercises.items():
             parts += exercise_notes(number, asked, number in left(lesson, agenda))
     return "\n\n".join(parts)
