@@ -207,6 +207,14 @@ def test_images_are_judged_the_way_that_predict_shows_them():
     torch.testing.assert_close(got, right, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "image", [torch.rand(1, 1, 20000), Image.new("RGB", (1, 20000))]
+)
+def test_an_image_that_would_become_huge_is_named(image):
+    with pytest.raises(predict.ImageError, match=r"too thin, .*: crop it"):
+        v2.Compose(as_shown(WeightSet("", img_size=64)))(image)
+
+
 def test_grey_images_get_the_channels_of_the_model():
     got = v2.Compose(as_shown(WeightSet("", img_size=16)))(torch.rand(1, 8, 8))
     assert got.shape == (3, 16, 16)

@@ -5,7 +5,6 @@ seed, and the changes of an image follow from a key, which is made of that seed 
 number of the image.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from torchvision.transforms import InterpolationMode, v2
 from ..training import random_affine
 from . import CourseError
 from .data import DOWNLOADS, load_data
-from .predict import FORMATS, ImageError, open_image
+from .predict import FORMATS, ImageError, open_image, view
 from .processes import shared_work
 from .recipes import Recipe
 from .weights import WeightSet
@@ -276,10 +275,8 @@ def blend_of(recipe: Recipe, num_classes: int) -> Callable | None:
 
 def as_shown(how: WeightSet) -> list[Callable]:
     """The changes before a model is judged, the same as in `course-vit predict`."""
-    mode = InterpolationMode(how.interpolation)
-    side = math.floor(how.img_size / how.crop)
-    crop = [v2.Resize([side], mode), v2.CenterCrop(how.img_size)]
-    return [partial(in_colours, len(how.mean)), *crop, *as_numbers(how)]
+    in_view = partial(view, how=how)
+    return [partial(in_colours, len(how.mean)), in_view, *as_numbers(how)]
 
 
 def as_numbers(how: WeightSet) -> list[Callable]:
@@ -295,7 +292,7 @@ def as_trained(how: WeightSet, recipe: Recipe) -> list[Callable]:
         crop = v2.RandomResizedCrop(how.img_size, scale=area, interpolation=mode)
         changes = [partial(in_colours, len(how.mean)), crop]
     else:
-        changes = as_shown(how)[:3]
+        changes = as_shown(how)[:2]
     if recipe.flip:
         changes.append(v2.RandomHorizontalFlip(recipe.flip))
     if recipe.randaugment:

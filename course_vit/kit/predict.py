@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import colormaps
@@ -186,18 +187,20 @@ def what_else(path: Path) -> str:
     return "this is not an ordinary file"
 
 
-def view(image: Image.Image, how: WeightSet) -> Image.Image:
+def view(image: Any, how: WeightSet) -> Any:
     """Show an image as the model will see it: resized, with the middle cut out.
+
+    The image is one of Pillow or a tensor `c h w`, and so is the result.
 
     As in timm's evaluation, the square in the middle covers the share `how.crop` of the
     shorter side. Raises ImageError if the image is so thin that resizing would make it
     huge.
     """
     side = math.floor(how.img_size / how.crop)
-    if side**2 * max(image.size) > 50_000_000 * min(image.size):
+    width, height = pictures.get_image_size(image)
+    if side**2 * max(width, height) > 50_000_000 * min(width, height):
         raise ImageError(
-            f"the image is too thin, {image.width} x {image.height} pixels: crop it to"
-            " what matters"
+            f"the image is too thin, {width} x {height} pixels: crop it to what matters"
         )
     mode = pictures.InterpolationMode(how.interpolation)
     return pictures.center_crop(pictures.resize(image, [side], mode), [how.img_size])
