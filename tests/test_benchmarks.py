@@ -72,17 +72,6 @@ def test_a_table_leaves_empty_what_a_row_lacks():
     ]
 
 
-def test_every_round_times_every_model_once_and_the_first_only_warms_up():
-    calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    times = peers.Bench(rounds=5).in_turn(runs)
-    rounds = ["".join(calls[i : i + 3]) for i in range(0, len(calls), 3)]
-    assert len(rounds) == 6
-    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
-    assert len({*rounds}) > 2, "a model must not always follow the same other one"
-    assert [len(measured) for measured in times.values()] == [5, 5, 5]
-
-
 def test_the_operations_of_a_model_are_counted_with_its_attention():
     """ViT-Ti/16 needs 1.26 billion multiplications, two operations each."""
     (plain,) = peers.task_runs(

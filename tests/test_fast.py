@@ -1,6 +1,7 @@
 """The fastest way answers like the model; what cannot run is left out and named."""
 
 import builtins
+import itertools
 import shutil
 from functools import partial
 
@@ -78,16 +79,52 @@ def test_the_model_itself_is_not_changed():
 
 
 def test_the_fastest_way_is_chosen_and_the_report_says_why(monkeypatch):
-    times = {"as it is": 0.3, "packed": 0.1}
-    monkeypatch.setattr(fast, "time_in_turn", lambda runs, images: times)
+    times = {"as it is": [0.1, 0.3, 0.4], "packed": [9.0, 0.1, 0.1]}
+    monkeypatch.setattr(fast, "time_in_turn", lambda runs: times)
     quick = fastest(model_of("ViT"), some_images(2), ["packed"])
     assert quick.way == "packed"
     assert "-> packed: 3.00 times as fast, logits differ by " in str(quick)
-    times["packed"] = 0.6
+    times["packed"] = [0.6, 0.6, 0.6]
     quick = fastest(model_of("ViT"), some_images(2), ["packed"])
     assert quick.way == "as it is"
     assert "-> as it is: 1.00 times as fast" in str(quick)
     assert "   packed: 0.50 times as fast, logits differ by " in str(quick)
+
+
+class Clock:
+    """A clock that stands still until a function moves it."""
+
+    now = 0.0
+
+    def run(self, seconds):
+        self.now += seconds
+
+    def read(self):
+        return self.now
+
+
+def test_every_round_times_every_function_in_a_new_order_and_the_first_warms_up():
+    clock, turns = Clock(), []
+
+    def run(name):
+        turns.append(name)
+        clock.run(1 if len(turns) > 3 else 100)
+
+    runs = {name: partial(run, name) for name in "abc"}
+    times = fast.time_in_turn(runs, rounds=5, clock=clock.read)
+    rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert len(rounds) == 6
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    assert len({*rounds}) > 2, "one function must not always follow the same other one"
+    assert times == dict.fromkeys("abc", [1.0] * 5)
+
+
+def test_a_short_function_is_repeated_in_its_turn_and_the_median_counts():
+    clock = Clock()
+    seconds = itertools.cycle([0.06, 0.01, 0.01, 0.03])  # the first call is slow
+    runs = {"short": lambda: clock.run(next(seconds))}
+    times = fast.time_in_turn(runs, rounds=2, at_least=0.1, clock=clock.read)
+    assert times["short"] == pytest.approx([0.02, 0.02])
 
 
 def test_bfloat16_is_used_only_if_the_tolerance_allows_it():

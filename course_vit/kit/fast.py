@@ -7,10 +7,12 @@ logits = quick(images)
 print(quick)  # how fast each way is, how equal its answers are, what is missing
 """
 
+import random
 import time
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -153,7 +155,8 @@ def fastest(
                 runs[way] = run
         except Exception as error:  # whatever is missing here, the model still runs
             says[way] = (str(error) or type(error).__name__).splitlines()[0]
-    seconds = time_in_turn(runs, images)
+    times = time_in_turn({way: partial(run, images) for way, run in runs.items()})
+    seconds = {way: median(measured) for way, measured in times.items()}
     winner = min(seconds, key=seconds.__getitem__)
     rows = []
     for way, words in says.items():
@@ -165,14 +168,28 @@ def fastest(
 
 
 def time_in_turn(
-    runs: dict[str, Way], images: Tensor, rounds: int = 7
-) -> dict[str, float]:
-    """The median seconds of each way; a busy moment of the machine affects them all."""
-    seconds: dict[str, list[float]] = {way: [] for way in runs}
-    for way in [*runs] * rounds:
-        start = time.perf_counter()
-        runs[way](images)
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        seconds[way].append(time.perf_counter() - start)
-    return {way: median(measured) for way, measured in seconds.items()}
+    runs: dict[str, Callable[[], object]],
+    rounds: int = 7,
+    at_least: float = 0.1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """The seconds of one call of each function, for each round.
+
+    In a round every function has its turn, so that a busy moment of the machine affects
+    them all; the order changes, because a function finds the caches and threads as the
+    last one left them. A turn repeats the call for `at_least` so many seconds, as it
+    would be in use, and its median counts. The first round only warms up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order = random.Random(0)
+    for _ in range(1 + rounds):
+        for name in order.sample(list(runs), len(runs)):
+            turn: list[float] = []
+            while not turn or sum(turn) < at_least:
+                start = clock()
+                runs[name]()
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()
+                turn.append(clock() - start)
+            seconds[name].append(median(turn))
+    return {name: measured[1:] for name, measured in seconds.items()}
