@@ -63,7 +63,7 @@ test-offline:  ## run the notebooks with the network off (Linux)
 	Linux, unshare (util-linux), ip (iproute2) and the right to use them"; exit 1; }
 	$(MAKE) check-notebooks OFFLINE=1
 
-test-gpu: check-notebooks  ## run the notebooks and the parity tests on a GPU
+test-gpu: check-notebooks  ## run notebooks, parity tests and trainings on a GPU
 	$(PY) -m pytest -m gpu --durations=10 tests/test_gpu.py
 	$(PY) -m pytest --device cuda --durations=10 tests/test_parity*.py
 
