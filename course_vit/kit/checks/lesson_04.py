@@ -219,7 +219,7 @@ layer = exercise(
             tuple(part.shape) for part in built(f).split_heads(X)
         ],
         "reshape-into-heads": queries_moved,
-        "split_heads does not give what `qkv` makes of x": (
+        "split_heads does not return the numbers that `qkv` computes from x": (
             lambda f: channels(f).flatten().sort().values
         ),
         "parts-cut-from-each-head": queries_from_other_thirds,
@@ -248,10 +248,10 @@ layer = exercise(
     },
     also={
         "`forward` of tokens (2, 5, 11)": lambda f: built(f)(X[..., :-1]),
-        "`forward` of tokens (5, 12), without the axis of the images,": (
+        "`forward` of tokens (5, 12), which have no batch axis,": (
             lambda f: built(f)(X[0])
         ),
-        "`split_heads` of tokens (5, 12), without the axis of the images,": (
+        "`split_heads` of tokens (5, 12), which have no batch axis,": (
             lambda f: len(built(f).split_heads(X[0]))
         ),
         "1 head of width 6": sized(6, 1, 2, 5),
@@ -262,13 +262,13 @@ layer = exercise(
         "a layer of 10 channels and 3 heads": lambda f: bool(f(10, 3)),
         "a layer of 0 channels and 1 head": lambda f: bool(f(0, 1)),
         "a layer of 4 channels and 0 heads": lambda f: bool(f(4, 0)),
-        "the dropout `attn_drop`, whose p others read,": (
+        "`attn_drop.p` (other code reads it)": (
             lambda f: f(12, 3, attn_drop=0.1).attn_drop.p
         ),
-        "`attention_map`, which later lessons call,": (
+        "`attention_map` (later lessons call it)": (
             lambda f: built(f).attention_map(X)
         ),
-        "`state_dict`, which has the keys of published weights only,": (
+        "`state_dict` (it has the keys of published weights only)": (
             lambda f: sorted(f(12, 3).state_dict())
         ),
         **backward(lambda f, x: built(f)(x), X),
@@ -317,8 +317,8 @@ layer.mistakes |= {
     " along the last axis but one, and that is where the heads are now": cut(
         "b n (three h e) -> three b n h e"
     ),
-    "reshape-into-heads: only token 4 was changed, yet the queries {got} moved: a head"
-    " holds pieces of several tokens. Name every axis before you move one": splits(
+    "reshape-into-heads: only token 4 was changed, yet the queries {got} changed: a"
+    " head holds pieces of several tokens. Name every axis before you move one": splits(
         lambda qkv, h: qkv.reshape(3, len(qkv), h, qkv.shape[1], -1)
     ),
     "parts-cut-from-each-head: head 0 takes its query from the channels {got} of qkv:"
@@ -362,7 +362,7 @@ layer.mistakes |= {
         lambda layer, *qkv: F.dropout(layer.proj(heads(layer, *qkv)))
     ),
     "results-dropped: attn_drop treats the channels of one head differently: it should"
-    " drop weights, numbers of `b h n m`, not numbers of the result": forwards(
+    " drop entries of the map `b h n m`, not numbers of the result": forwards(
         lambda layer, *qkv: layer.proj(layer.attn_drop(merged(mix(*qkv))))
     ),
 }
@@ -389,13 +389,13 @@ repaired = exercise(
     "4.4",
     right=lambda layer, x: layer(x),
     trial={
-        "the result has shape {got}, and the tokens (2, 5, 12)": (
+        "the result has shape {got}, but the tokens have (2, 5, 12)": (
             lambda f: tuple(applied(f)(X).shape)
         ),
         "heads-not-moved-back": lambda f: shuffle_error(applied(f)),
         "attends-among-heads": lambda f: is_heard(applied(f)),
-        "tokens stay whole, but your result and a loop over the heads differ by up to"
-        " {off:.2f}: only one line was broken": lambda f: applied(f)(X),
+        "the shuffle test passes, but your result and that of a loop over the heads"
+        " differ by up to {off:.2f}: only one line was broken": lambda f: applied(f)(X),
     },
     also={
         "4 tokens of width 10, 3 images and 5 heads": (
@@ -448,8 +448,8 @@ LEAKS = {
     "tokens of length 1": leak(lambda x: F.normalize(x, dim=-1)),
     "differences of tokens": leak(lambda x: x - x.roll(1, dims=1)),
     "a thousandth of each token": leak(lambda x: x / 1000),
-    "all, but into the last token only": leak(lambda x: x, only(-2, 5)),
-    "all, but into the last channel only": leak(lambda x: x, only(-1, 7)),
+    "everything (into the last token only)": leak(lambda x: x, only(-2, 5)),
+    "everything (into the last channel only)": leak(lambda x: x, only(-1, 7)),
 }
 
 
