@@ -81,8 +81,8 @@ pairs.mistakes |= {
     " of five leads varies less. By which factor?": by_hand(
         half=lambda leads, ours, theirs: 2.776 * leads.std()
     ),
-    "divided-by-the-number: {got:.2f} is too narrow: the spread is divided by the"
-    " square root of the number of seeds": by_hand(
+    "divided-by-the-number: {got:.2f} is too narrow: divide the spread by the square"
+    " root of the number of seeds, not by the number itself": by_hand(
         half=lambda leads, ours, theirs: 2.776 * leads.std() / 5
     ),
     "factor-forgotten: {got:.2f} is one standard error, and the interval reaches"
@@ -104,10 +104,10 @@ pairs.mistakes |= {
 
 shown = choose("14.3", "C")
 shown.mistakes |= {
-    "open-taken-for-equal: an interval that contains zero also contains leads of a"
-    " point and more: can five seeds rule them out?": "A",
+    "open-taken-for-equal: T2T-ViT's interval at 100 images contains zero, but also"
+    " leads of a point and more: can five seeds rule them out?": "A",
     "every-interval-believed: one of these two leads is a tenth of a point. How many of"
-    " fifteen intervals miss by chance?": "B",
-    "more-than-was-measured: two models were compared, on small digits: how many"
-    " convolutional networks, and how many tasks, is that?": "D",
+    " fifteen intervals do you expect to miss the true lead by chance?": "B",
+    "more-than-was-measured: only one convolutional network was tested, and on only one"
+    " task. Is that enough for a sentence about every convolution?": "D",
 }
