@@ -124,8 +124,8 @@ exam(
         " where?": patches_have_a_shape,
         "one-size: Some sizes in your test are equal, so an exchange of two axes does"
         " not show: which sizes should differ?": patches_of_a_square,
-        "sum-only: A sum stays the same whatever the order: what tells one order from"
-        " another?": patches_have_a_sum,
+        "sum-only: A sum stays the same whatever the order: which comparison would fail"
+        " if two numbers were swapped?": patches_have_a_sum,
     },
 )
 
@@ -169,8 +169,9 @@ exam(
         " of the table can you compute with `math.sin`?": waves_have_a_shape,
         "one-row: At position 0 every angle is 0, whatever the clock: which rows show"
         " how fast a clock runs?": waves_begin_right,
-        "sum-only: In any row sine and cosine of the same angle have squares that sum"
-        " to 1, whatever the angle: what fixes the angle itself?": waves_have_a_length,
+        "sum-only: The squares of the sine and the cosine of one angle sum to 1,"
+        " whatever the angle: which numbers"
+        " would show a wrong angle?": waves_have_a_length,
     },
 )
 
@@ -220,8 +221,8 @@ exam(
         " weight, computed with `math.exp`?": weights_have_a_shape,
         "one-size: Queries and keys are the same tensor, and there is no mask: what"
         " would an exchange of the two change here?": weights_of_one_sequence,
-        "sum-only: Softmax makes rows that sum to 1 from any scores at all: what fixes"
-        " the scores?": weights_have_a_sum,
+        "sum-only: Softmax makes rows that sum to 1 from any scores at all: which"
+        " numbers would show a wrong score?": weights_have_a_sum,
     },
 )
 
@@ -279,8 +280,8 @@ exam(
     {
         "shape-only: Your test looks at the shape and never at a number: what does head"
         " 0 compute, in plain torch?": layer_has_a_shape,
-        "one-size: With a single head nothing can be mixed up among heads: how many"
-        " heads would show a mix-up?": layer_of_one_head,
+        "one-size: With a single head there is nothing to mix up: how many heads would"
+        " show a mix-up?": layer_of_one_head,
         "order-only: Many wrong layers do not care about the order of the tokens"
         " either: which numbers should come out?": layer_knows_no_order,
     },
