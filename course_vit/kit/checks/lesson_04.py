@@ -61,8 +61,8 @@ def of_the_middle(answer) -> dict:
     """Mistakes that are made with q, k and v; `answer` makes answers of them."""
     return {
         "attends-among-heads: token 4 was changed, and the outputs of the other tokens"
-        " stayed the same: over which axis did your attention mix? Write the letters of"
-        " q, k and v": (
+        " stayed the same: over which axis did your attention mix? Write down the axes"
+        " of q, k and v": (
             answer(lambda *qkv: mix(*[x.transpose(1, 2) for x in qkv]).flatten(2))
         ),
         "heads-not-moved-back: the shape is right, but if the tokens are shuffled, the"
@@ -361,8 +361,8 @@ layer.mistakes |= {
     " dropout that is a function does not know the mode": forwards(
         lambda layer, *qkv: F.dropout(layer.proj(heads(layer, *qkv)))
     ),
-    "results-dropped: attn_drop treats the channels of one head differently: it should"
-    " drop entries of the map `b h n m`, not numbers of the result": forwards(
+    "results-dropped: attn_drop drops some channels of a head and keeps others: it"
+    " should drop entries of the map `b h n m`, not numbers of the result": forwards(
         lambda layer, *qkv: layer.proj(layer.attn_drop(merged(mix(*qkv))))
     ),
 }
