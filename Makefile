@@ -70,7 +70,7 @@ test-gpu: check-notebooks  ## run notebooks, parity tests and trainings on a GPU
 test-hub:  ## run a real JupyterHub for two learners (as root; PY= the Python of hub/README.md)
 	$(PY) -m pytest -o addopts= -m hub --durations=3 tests/test_hub.py
 
-test-scale: $(TEST_ENV)  ## train in several processes, and kill them (half an hour)
+test-scale: $(TEST_ENV)  ## train in several processes, and kill them (20 minutes)
 	$(PY) -m pytest -m scale --durations=10 tests/test_scale.py
 
 bench: $(TEST_ENV)  ## time every model against its peers and store the tables (12 minutes)
