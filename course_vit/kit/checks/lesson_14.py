@@ -44,7 +44,7 @@ pairs = exercise(
     right=lead,
     trial={
         "the mean lead is {right:.2f}, got {got:.2f}": part(0),
-        "the mean lead of the second over the first is {right:.2f}, got {got:.2f}": (
+        "with the two tensors swapped, the mean lead is {right:.2f}, got {got:.2f}": (
             part(0, THEIRS, OURS)
         ),
         "half of the interval is {right:.2f}, got {got:.2f}: 2.776 standard errors of"
