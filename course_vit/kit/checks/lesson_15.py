@@ -122,8 +122,8 @@ exam(
         "shape-only: Your test looks at the shape and never at a number: what would the"
         " numbers have to be, so that you can tell which pixel came from"
         " where?": patches_have_a_shape,
-        "one-size: Some sizes in your test are equal, so an exchange of two axes does"
-        " not show: which sizes should differ?": patches_of_a_square,
+        "one-size: Some sizes in your test are equal, so two swapped axes do not show:"
+        " which sizes should differ?": patches_of_a_square,
         "sum-only: A sum stays the same whatever the order: which comparison would fail"
         " if two numbers were swapped?": patches_have_a_sum,
     },
@@ -220,7 +220,7 @@ exam(
         "shape-only: Your test looks at the shape and never at a number: what is one"
         " weight, computed with `math.exp`?": weights_have_a_shape,
         "one-size: Queries and keys are the same tensor, and there is no mask: what"
-        " would an exchange of the two change here?": weights_of_one_sequence,
+        " would change here if queries and keys were swapped?": weights_of_one_sequence,
         "sum-only: Softmax makes rows that sum to 1 from any scores at all: which"
         " numbers would show a wrong score?": weights_have_a_sum,
     },
@@ -398,7 +398,7 @@ exam(
         " loss of one image, by the definition?": loss_has_a_shape,
         "one-size: At tau = 1 every power of tau is 1, so a forgotten factor does not"
         " show: at which tau does it?": loss_at_one,
-        "zero-only: Many wrong losses are 0 for equal logits, too: for which logits do"
-        " you know another value?": loss_of_equals,
+        "zero-only: Many wrong losses are 0 for equal logits, too: what is the loss of"
+        " unequal logits, by the definition?": loss_of_equals,
     },
 )
