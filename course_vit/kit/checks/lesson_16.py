@@ -118,7 +118,7 @@ whose_rows.mistakes |= {
         ].tensor_split(n)[rank]
     ),
     "last-rows-lost: the last batch has 4 images, and your processes got {sizes} of"
-    " them. Who trains on the rest?": (
+    " them. Which process trains on the rest?": (
         lambda order, step, size, rank, n: (
             batch := order[step * size : (step + 1) * size]
         )[rank * (len(batch) // n) : (rank + 1) * (len(batch) // n)]
@@ -203,8 +203,9 @@ all_reduced = exercise(
         "whole-vectors-sent": lambda answer: ring(4)(answer)[1],
     },
     also={"two processes": means(2), "six processes": means(6)},
-    otherwise="with three processes, {count} of 36 numbers are the mean, off by up to"
-    " {off:.2g}: which chunk does a process send in each exchange?",
+    otherwise="with three processes, only {count} of 36 numbers are the mean, and the"
+    " others are off by up to {off:.2g}: which chunk does a process send in each"
+    " exchange?",
     measures={"count": lambda got, right: int(torch.isclose(got, right).sum())},
 )
 all_reduced.mistakes |= {
@@ -228,8 +229,8 @@ all_reduced.mistakes |= {
         all_reduce_like(begin=0), all_reduce_like(first="replace")
     ),
     "whole-vectors-sent: the mean is right, but with 4 processes each sends {got}"
-    " numbers of a vector of 12, and it could be {right}. What if a message were one"
-    " chunk?": answers(whole_vectors, adding_up),
+    " numbers for a vector of 12, and {right} would be enough. What if a message were"
+    " one chunk?": answers(whole_vectors, adding_up),
 }
 
 # 16.4 Four logs
@@ -341,7 +342,7 @@ two_faults = exercise(
 )
 two_faults.mistakes |= {
     "order-never-changes: process 0 got the images {first} in every epoch. Which method"
-    " of the sampler knows of epochs?": answers(
+    " tells the sampler the epoch?": answers(
         epoch_like(lambda e, r: 0, lambda e, r, n: e * n + r),
         epoch_like(lambda e, r: 0, lambda e, r, n: e),
     ),
@@ -384,7 +385,9 @@ memory.mistakes |= {
     "class-token-four-times: {got} = 4 x 197. There are four times as many patches. Are"
     " there four class tokens, too?": (788, 16, 5),
     "one-side-counted: {got} is about 2 x 197. The image has twice the width and twice"
-    " the height: how many times the patches?": answers((394, 16, 5), (393, 16, 5)),
+    " the height. By which factor does the number of patches grow?": answers(
+        (394, 16, 5), (393, 16, 5)
+    ),
     "matrix-grows-like-tokens: there are 4 times as many tokens. How many rows does the"
     " matrix have, and how many columns?": (785, 4, 5),
     "matrix-grows-like-the-side: the side doubles, and the number of tokens grows with"
@@ -393,8 +396,8 @@ memory.mistakes |= {
     " GiB. How many such matrices does one block have?": (785, 16, 1),
     "blocks-or-images-forgotten: {got} GiB is too little: multiply by all heads, all"
     " blocks and all images": (785, 16, 0),
-    "bytes-of-bf16: that is the number for 2 bytes each. How long is a number in"
-    " float32?": (785, 16, 3),
+    "bytes-of-bf16: that is the number for 2 bytes each. How many bytes does a"
+    " number have in float32?": (785, 16, 3),
     "billions-for-gib: 5.7 billion bytes are right, but a GiB has 2**30 bytes": (
         785,
         16,

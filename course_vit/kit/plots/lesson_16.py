@@ -79,7 +79,7 @@ def ring(world_size: int) -> Figure:
         fig,
         f"{len(states)} tables, one at the start and one after each exchange, with "
         f"{world_size} processes as rows and {world_size} chunks as columns. A number "
-        "says of how many processes a chunk holds the sum. Finished chunks: "
+        "says how many processes have added their numbers to a chunk. Finished chunks: "
         f"{', '.join(map(str, done))}.",
     )
 
