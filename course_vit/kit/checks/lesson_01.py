@@ -118,7 +118,7 @@ cutting.mistakes |= {
         cut("b c (gh ph) (gw pw) -> b (gh gw) c ph pw"),
         seen=lambda got, right: got.ndim > 3,
     ),
-    f"reshape-cuts-memory: {SEEN} Show patch 0 as a picture: stripes, from all over the"
+    f"cut-by-reshape: {SEEN} Show patch 0 as a picture: stripes, from all over the"
     " image. Gather the two grid axes before you merge": (
         lambda images, size: images.reshape(patchify(images, size).shape)
     ),

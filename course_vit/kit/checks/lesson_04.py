@@ -224,7 +224,7 @@ layer = exercise(
         ),
         "parts-cut-from-each-head": queries_from_other_thirds,
         "parts-exchanged": lambda f: (channels(f) // 12)[:, 0, 0].int().tolist(),
-        "channels-dealt-out": lambda f: channels(f)[0, 0].int().tolist(),
+        "channels-of-a-head-apart": lambda f: channels(f)[0, 0].int().tolist(),
         "split_heads is off by up to {off:.2f}": (
             lambda f: torch.stack([*built(f).split_heads(X)])
         ),
@@ -328,7 +328,7 @@ layer.mistakes |= {
     " 1 and 2; split_heads gives the thirds {got}": splits(
         lambda qkv, h: parts(qkv, h).flip(0)
     ),
-    "channels-dealt-out: head 0 takes its query from the channels {got} of qkv: in"
+    "channels-of-a-head-apart: head 0 takes its query from the channels {got} of qkv: in"
     " published weights the channels of one head are neighbours, head after head": cut(
         "b n (three e h) -> three b h n e"
     ),
