@@ -146,7 +146,7 @@ WRONG = {
     ],
     "16.4": [
         ({"A": "epoch", "B": "weights", "C": "seed", "D": "sum"}, "sum-not-seen"),
-        (dict.fromkeys("ABCD", "lr"), "choose among seed, sum, epoch, weights; got lr"),
+        (dict.fromkeys("ABCD", "lr"), "choose among epoch, seed, sum, weights; got lr"),
     ],
     "16.5": [
         (same_seed_everywhere, "seed-shared"),

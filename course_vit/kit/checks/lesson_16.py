@@ -83,8 +83,8 @@ whose_rows = exercise(
         "batch": lambda _, right: [row for piece in right[0] for row in piece],
         "sizes": lambda got, _: [len(piece) for piece in got[-1]],
     },
-    otherwise="in batch {batch} the three processes got {first}. Put together in the"
-    " order of the processes, they should be the batch",
+    otherwise="the first batch is {batch}, and your three processes got {first}. Put"
+    " together in the order of the processes, these pieces should be the batch",
 )
 whose_rows.mistakes |= {
     "halves-of-the-data: the first batch is {batch}, and your processes got {first}:"
@@ -243,7 +243,7 @@ def named(answer: Any) -> dict[str, str]:
     said = by_letter(answer, "ABCD")
     got = {letter: str(fault).strip().lower() for letter, fault in said.items()}
     unknown = sorted(set(got.values()) - set(FAULTS.values()))
-    choices = ", ".join(FAULTS.values())
+    choices = ", ".join(sorted(FAULTS.values()))
     expect(not unknown, f"choose among {choices}; got {', '.join(unknown)}")
     return got
 

@@ -116,7 +116,7 @@ def attention_memory(sides: Sequence[int], kept: Mapping[str, list[float]]) -> F
     ax.set(xlabel="side of the image in pixels", ylabel="MiB kept for backward")
     ax.legend(frameon=False)
     listed = "; ".join(
-        f"{name}: {', '.join(f'{value:.2g}' for value in values)}"
+        f"{name}: {', '.join(f'{value:.1f}' for value in values)}"
         for name, values in kept.items()
     )
     return describe(
