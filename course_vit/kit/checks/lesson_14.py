@@ -13,7 +13,7 @@ stack.mistakes |= {
     " halved, so what share of its weights is left?": 6,
     "three-sides-halved: {got} is too many: a matrix has two sides, not three": 24,
     "widths-not-counted: {got} blocks of half the width would have a quarter of the"
-    " weights": 3,
+    " weights of the three wide blocks": 3,
 }
 
 # 14.2 Five pairs

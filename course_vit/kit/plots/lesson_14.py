@@ -27,7 +27,7 @@ def clutter(images: Tensor, labels: Tensor) -> Figure:
         fig,
         f"{len(images)} images of {height} by {width} pixels, each under the digit "
         f"that is asked for: {', '.join(titles)}. In each image a whole handwritten "
-        "digit is somewhere among square scraps of other digits.",
+        "digit is somewhere among square scraps of digits.",
     )
 
 
