@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import course_vit
 from benchmarks import models
-from benchmarks.tables import machine, picture, ratio, table
+from benchmarks.tables import HOW_TO_READ, level, machine, picture, ratio, table
 from course_vit.kit import fast
 from course_vit.kit.storage import write
 
@@ -131,7 +131,6 @@ def speed(bench):
                 share = median(product) / median(ours) * flops(plain) / work
                 fastest = min(times, key=lambda peer: median(times[peer]))
                 ratios = {peer: ratio(theirs, ours) for peer, theirs in times.items()}
-                _, middle, high = ratios[fastest]
                 yield {
                     "model": name,
                     "task": task,
@@ -139,7 +138,7 @@ def speed(bench):
                     "ours, ms": 1000 * median(ours),
                     "share of the peak": share,
                     "fastest peer": fastest,
-                    "level": "yes" if middle >= 0.97 or high >= 1 else "NO",
+                    "level": "yes" if level(ratios[fastest]) else "NO",
                 } | ratios
 
 
@@ -312,7 +311,7 @@ def report(bench, folder):
     fig, svg = picture(rows[speed], rows[attention]), BytesIO()
     fig.savefig(svg, format="svg", metadata={"Date": None})
     write(folder / f"{stem}.svg", svg.getvalue())
-    text = f"{machine(bench)}\n\n![{fig.get_label()}]({stem}.svg)\n"
+    text = f"{machine(bench)}\n\n{HOW_TO_READ}\n![{fig.get_label()}]({stem}.svg)\n"
     text += "".join(f"\n## {title}\n\n{of_it}\n" for title, of_it in tables.items())
     write(folder / f"{stem}.md", text.encode())
     minutes = (time.perf_counter() - start) / 60

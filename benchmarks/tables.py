@@ -26,6 +26,12 @@ def ratio(theirs, ours):
     return quantiles(ratios, method="inclusive") if len(ratios) > 1 else 3 * ratios
 
 
+def level(quartiles):
+    """Whether a ratio says that we are as fast, up to 3 % or up to its own spread."""
+    _, middle, high = quartiles
+    return middle >= 0.97 or high >= 1
+
+
 def text_of(value):
     """A number with two decimals, three quartiles as the middle one and its range."""
     if isinstance(value, list):
@@ -77,6 +83,16 @@ def picture(cells, attention):
         f"{max(middles):.2f}. Right: the time of attention against the number of "
         f"tokens, both on logarithmic axes; at {tokens[-1]} tokens: {', '.join(last)}.",
     )
+
+
+HOW_TO_READ = """\
+A ratio is a peer's time divided by ours, round by round: its median, and in brackets
+its quartiles. Above 1 we are faster. *Level* says whether the ratio of the fastest peer
+is at least 0.97, or its upper quartile at least 1. The *share of the peak* compares the
+operations that our model does in a second with those of a plain product of two
+matrices, measured in the same rounds. Lesson 16, section 16.6, says more about tables
+like these.
+"""
 
 
 def machine(bench):

@@ -22,6 +22,7 @@ def test_the_benchmark_writes_its_tables_and_its_picture(tmp_path):
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "peers-cpu.md").read_text("utf-8")
     assert text.count("\n## ") == 6
+    assert tables.HOW_TO_READ in text
     assert "![Left: for each model and task" in text
     assert "\n| ViT-Ti/16 | step | float32 | " in text
     assert "<svg" in (tmp_path / "peers-cpu.svg").read_text("utf-8")
@@ -60,6 +61,18 @@ def test_a_ratio_above_one_says_that_we_are_faster():
     low, middle, high = tables.ratio([2, 4, 6, 9], [2, 2, 2, 3])
     assert (low, middle, high) == (1.75, 2.5, 3.0)
     assert tables.ratio([3], [2]) == [1.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("quartiles", "right"),
+    [
+        ([0.96, 0.97, 0.98], True),  # at most 3 % slower
+        ([0.90, 0.96, 1.00], True),  # the spread contains 1
+        ([0.95, 0.96, 0.99], False),
+    ],
+)
+def test_level_allows_three_percent_or_the_spread(quartiles, right):
+    assert tables.level(quartiles) is right
 
 
 def test_a_table_leaves_empty_what_a_row_lacks():
